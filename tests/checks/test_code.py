@@ -291,6 +291,23 @@ def test_code_that_runs_afterwards_is_named(
     assert "1 SECURITY DEFINER routine as in the live database" in " ".join(shown.stdout.split())
 
 
+@pytest.mark.postgres(15)
+@pytest.mark.parametrize("state", ["ALWAYS", "REPLICA"])
+def test_event_triggers_that_replica_does_not_stop(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path, state: str
+) -> None:
+    live = new_database("app")
+    with server.target(live).connect() as connection:
+        connection.execute(f"{LATER} ALTER EVENT TRIGGER ev ENABLE {state}".encode())
+    run(server, "pg_dump", "-d", server.url(live), "-f", store / "code.sql")
+    with server.target(live).connect() as connection:
+        connection.execute("DROP EVENT TRIGGER ev")
+    wanted = Request(server.target(live), store, store / "state", choice=Choice("code.sql"), way="in-place")
+    assert f'event trigger "ev" is enabled as {state}: in place it would run as role "postgres"' in [
+        each.text for each in rollback.plan(wanted).plan.refusals
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

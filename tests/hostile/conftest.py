@@ -228,6 +228,8 @@ class Field:
                 UNION ALL SELECT 'a policy was added' FROM pg_policy WHERE polname LIKE 'added%%'
                 UNION ALL SELECT 'a default was added' FROM pg_attrdef
                 WHERE adrelid = to_regclass('public.honest_table')
+                UNION ALL SELECT 'schema ' || nspname || ' has a mark' FROM pg_namespace
+                WHERE obj_description(oid, 'pg_namespace') LIKE '{"tool"%%' AND nspname !~ '^lastgood_'
                 UNION ALL SELECT relname || ' was made' FROM pg_class WHERE relname ~ '^(read_file|by_dblink)'
                 UNION ALL SELECT 'honest_table was granted to PUBLIC' FROM pg_class
                 WHERE oid = to_regclass('public.honest_table') AND relacl::text ~ '[{,]=a'

@@ -32,6 +32,27 @@ CREATE TYPE c AS (a d);
 CREATE VIEW v AS SELECT '(1)'::c AS c;
 CREATE FUNCTION zf(a c DEFAULT '(1)'::c) RETURNS int LANGUAGE sql AS 'SELECT 1';
 
+-- == constant of a composite type in a policy and a trigger
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE TABLE t (c c);
+CREATE POLICY p ON t USING (c IS DISTINCT FROM '(1)'::c);
+CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW WHEN (NEW.c IS DISTINCT FROM '(1)'::c) EXECUTE FUNCTION tf();
+
+-- == first state of an aggregate
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE FUNCTION sf(c, int) RETURNS c LANGUAGE sql AS 'SELECT $1';
+CREATE AGGREGATE ag(int) (SFUNC = sf, STYPE = c, INITCOND = '(1)');
+
+-- == bound of a partition of a composite type
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE TABLE t (c c) PARTITION BY LIST (c);
+CREATE TABLE t1 PARTITION OF t FOR VALUES IN ('(1)');
+INSERT INTO t VALUES ('(1)');
+
 -- == generated column
 CREATE TABLE t (i int, g int GENERATED ALWAYS AS (imm(i)) STORED);
 INSERT INTO t VALUES (1);

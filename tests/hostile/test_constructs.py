@@ -176,6 +176,41 @@ def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path, ba
             connection.execute("ALTER SYSTEM RESET ALL")
 
 
+# Code refuses the command to the role that builds, so that the operator runs it. No name in it is that of the code: the
+# server takes the constant for one of the column's type, and the check of a domain runs when it is read.
+REFUSING = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE FUNCTION public.f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  CREATE ROLE hostile_made_by_operator;
+  RETURN 1;
+EXCEPTION WHEN OTHERS THEN
+  RAISE 'refused by code' USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE DOMAIN public.d AS int CONSTRAINT dc CHECK (public.f(VALUE) > 0);
+CREATE TYPE public.c AS (a public.d);
+CREATE TABLE public.t (c public.c);
+CREATE POLICY p ON public.t USING ((COALESCE(c, '(1)') IS NOT NULL));
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+@VERSIONS
+@operators("superuser", long=BY_NAME)
+def test_a_command_that_code_refuses_to_the_role(field: Field, store: Path) -> None:
+    (store / "hostile.sql").write_text(REFUSING)
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert_no_success(field, done, into, field.live)
+    assert done.returncode == 5
+    assert ", policy p on public.t): refused by code [SQLSTATE 42501]" in done.stderr
+
+
 # Nothing in it is a function: an expression calls one of the server by the name of an operator.
 OPERATOR = """--
 -- PostgreSQL database dump

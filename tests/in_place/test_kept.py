@@ -47,7 +47,7 @@ def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, d
         admin.execute("DROP ROLE builder")  # impossible while it has privileges
 
 
-@pytest.mark.postgres(15, 17)
+@pytest.mark.postgres(17, also=(15,))
 def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection:

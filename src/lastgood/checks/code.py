@@ -55,12 +55,11 @@ def second_login(s: Subject) -> Iterator[Finding]:
             hint=CHOOSE_ANOTHER,
             final=True,
         )
-    for name, enabled in _always(s, s.summary):
+    for name, state in _unstoppable(s, s.summary):
         yield Finding(
             level="refusal",
             code="code_needs_rights",
-            text=f'event trigger "{name}" is enabled as {enabled}: in place it would run as superuser '
-            f'"{s.live.info.user}"',
+            text=f'event trigger "{name}" is enabled as {state}: in place it would run as role "{s.live.info.user}"',
             hint=f"Roll back by name. {TRUST}",
             known="looked up",
             final=True,
@@ -113,20 +112,26 @@ LIMIT 1
 TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
 
 
-_FIRING = {"A": "ALWAYS", "R": "REPLICA"}
+_STATES = {"A": "ALWAYS", "R": "REPLICA"}
 
 
-def _always(s: Subject, summary: DumpSummary) -> list[tuple[str, str]]:
-    """The event triggers, of the live database and of the restore point, that a superuser's commands in place would
-    fire, and how each is enabled. From 17 on, its sessions fire none; before, none but these, as they are replicas."""
+def _unstoppable(s: Subject, summary: DumpSummary) -> list[tuple[str, str]]:
+    """The event triggers, of the live database and of the restore point, that commands in place would fire, with their
+    state. From 17 on, a superuser's sessions fire none. Others set session_replication_role, under which these fire.
+    Those of superusers are no code of weaker roles."""
     superuser = s.live.info.parameter_status("is_superuser") == "on"
     schemas = going(s)
-    if schemas is None or not superuser or s.live.info.server_version >= 170000:
+    if schemas is None or (superuser and s.live.info.server_version >= 170000):
         return []
-    query = "SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger"
-    restored = {(each.name, each.enabled) for each in event_triggers(placed(summary), schemas)}
-    found = {*s.live.execute(query).fetchall(), *restored}
-    return sorted((name, _FIRING[enabled]) for name, enabled in found if enabled in _FIRING)
+    found: dict[str, str] = dict(s.live.execute(_LIVE_TRIGGERS, [superuser]).fetchall())
+    found |= {each.name: each.enabled for each in event_triggers(placed(summary), schemas)}
+    return sorted((name, _STATES[state]) for name, state in found.items() if state in _STATES)
+
+
+_LIVE_TRIGGERS = """
+SELECT e.evtname::text, e.evtenabled::text FROM pg_catalog.pg_event_trigger e
+JOIN pg_catalog.pg_roles r ON r.oid = e.evtowner WHERE %s OR NOT r.rolsuper
+"""
 
 
 def going(s: Subject) -> frozenset[str] | None:

@@ -260,7 +260,7 @@ class Builder:
 
     def need(self, connection: Connection, schemas: Iterable[str]) -> None:
         """Let the builder look up names in these schemas of a database in service, as far as the operator may grant
-        it. ``connection`` is the operator's."""
+        it, and where it opens no function with the rights of its owner. ``connection`` is the operator's."""
         for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]).fetchall():
             connection.execute(str(statement).encode())
 
@@ -306,11 +306,20 @@ SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %(rol
 FROM pg_catalog.pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
-# A role without the grant option would only get a warning.
+# A role without the grant option would only get a warning. A schema that is closed to PUBLIC may protect functions with
+# the rights of their owner, which PUBLIC may execute by default.
 _LOOKING_UP: LiteralString = """
 SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace n
 WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
   AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid
+      AND (p.prosecdef OR EXISTS (
+        SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+          AND e.extname = 'pg_cron'))
+      AND EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+                  WHERE a.grantee = 0))
 """
 # Not TRIGGER or REFERENCES on members of extensions: code in a trigger, or in a cast of a key, would run as their
 # owner.

@@ -167,15 +167,19 @@ def _parents(
 
 
 def _copy(operator: Connection, builder: Connection, table: Relation, columns: Sequence[str], name: str) -> None:
-    types: dict[str, str] = dict(operator.execute(_TYPES, [table.schema, table.name]).fetchall())
+    rows = operator.execute(_TYPES, [table.schema, table.name]).fetchall()
+    types: dict[str, str] = {name: type_ for name, type_, _ in rows}
     # The server's own notation of a type.
     declared = sql.SQL(", ").join(sql.Identifier(each) + sql.SQL(" " + types[each]) for each in columns)
     copy = sql.Identifier("pg_temp", name)
     builder.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(sql.Identifier(name), declared))
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
     source = sql.Identifier(table.schema, table.name)
+    # A query would run functions in the definitions of the table; a partitioned one cannot be copied without one.
+    partitioned = any(row[2] for row in rows)
+    taken = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT" if partitioned else "COPY {1} ({0}) TO STDOUT")
     with (
-        operator.cursor().copy(sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(listed, source)) as reading,
+        operator.cursor().copy(taken.format(listed, source)) as reading,
         builder.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(copy)) as writing,
     ):
         for block in reading:
@@ -184,7 +188,7 @@ def _copy(operator: Connection, builder: Connection, table: Relation, columns: S
 
 
 _TYPES = """
-SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), c.relkind = 'p'
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
@@ -192,7 +196,8 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 
 
 def close(confined: Confined) -> None:
-    """End the builder's access to staging, its sessions and its login. Raises CodeActed, Failed."""
+    """End the builder's access to staging, its sessions and its login. Raises CodeActed, Failed: what code created
+    outside of staging, a cast for example, could otherwise run in later queries of the operator."""
     role = confined.builder.role
     with confined.builder.operator("close staging") as connection:
         connection.execute(
@@ -201,6 +206,11 @@ def close(confined: Confined) -> None:
             )
         )
     hand_over.close_unchanged(confined.maintenance, role)
+    with confined.builder.operator("look for other objects") as connection:
+        _refuse(
+            made_elsewhere(connection, role.name, list(confined.builder.within)),
+            "created objects outside of the staging schemas",
+        )
 
 
 def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callable[[], bool], context: Context) -> None:
@@ -209,7 +219,6 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
     builder, loaded = confined.builder, confined.loaded
     role, staging = builder.role, list(builder.within)
     with builder.operator("hand over") as connection:
-        _refuse(made_elsewhere(connection, role.name, staging), "created objects outside of the staging schemas")
         _validate(connection, rewritten, cancelled)
         commands = Commands(name, confined.rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)

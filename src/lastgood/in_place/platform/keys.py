@@ -19,6 +19,7 @@ from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import NEXT, ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
+from lastgood.in_place.ties import TiedKey
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, event_triggers_off
@@ -43,6 +44,13 @@ JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s)
   AND (a.atttypid >= 16384
        OR EXISTS (SELECT FROM pg_catalog.pg_cast t WHERE t.oid >= 16384 AND t.castsource = a.atttypid))
+"""
+_CAST = """
+SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_cast k ON k.castsource IN (t.oid, t.typbasetype)
+WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s) AND k.castfunc >= 16384
 """
 _TO_OUTSIDE = """
 SELECT n.nspname, c.relname, k.conname FROM pg_catalog.pg_constraint k
@@ -138,17 +146,34 @@ def valid(connection: Connection, key: PlatformKey) -> bool:
 
 
 def without_code(connection: Connection, keys: Sequence[PlatformKey]) -> list[PlatformKey]:
-    """The keys whose rows this session can check by a query that runs no function of the restore point: none in the
-    definitions of the table, and none in casts of the columns: their types and the casts from them are the server's."""
+    """The keys whose rows this session can check by a query that runs no function of another role: none in the
+    definitions of both tables, and none in casts of the columns: their types and the casts from them are the server's.
+    """
     if not keys:
         return []
     code = not_to_query(connection)
     return [
         key
         for key in keys
-        if (key.table.schema, key.table.name) not in code
+        if code.isdisjoint(((key.table.schema, key.table.name), (key.references.schema, key.references.name)))
         and connection.execute(_OF_OTHERS, [key.table.schema, key.table.name, list(key.columns)]).fetchone() is None
     ]
+
+
+def tied_without_code(connection: Connection, tied: Sequence[TiedKey]) -> list[TiedKey]:
+    """The same for keys that a switch made again, when nothing of a restore point can be added any more."""
+    if not tied:
+        return []
+    code = not_to_query(connection)
+    found = []
+    for key in tied:
+        (node,) = parse(f"ALTER TABLE t ADD {key.definition}")
+        columns = [part.sval for part in node.cmds[0].def_.fk_attrs]
+        cast = connection.execute(_CAST, [key.schema_name, key.table, columns]).fetchone() is not None
+        tables = ((key.schema_name, key.table), (key.target_schema, key.target_table))
+        if code.isdisjoint(tables) and not cast:
+            found.append(key)
+    return found
 
 
 def add(
