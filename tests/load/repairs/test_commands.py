@@ -187,5 +187,5 @@ INSERT INTO public.t VALUES (ARRAY['x']);
 
 
 def test_a_command_for_an_existing_operator_family_has_its_name() -> None:
-    text = 'ALTER OPERATOR FAMILY public."my fam" USING btree ADD FUNCTION 1 (integer, bigint) public.f(integer, bigint);\n'
+    text = 'ALTER OPERATOR FAMILY public."my fam" USING btree ADD FUNCTION 1 (int, bigint) public.f(int, bigint);\n'
     assert what(command(text)) == 'operator family public."my fam" using btree'
