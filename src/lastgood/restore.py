@@ -133,7 +133,7 @@ def restore(
             if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 copy.confine(role)
-            copy.build(rules)
+            copy.build(replace(rules, trusted=bool(policy.trusted)))
             comparison = copy.prove()
             copy.hand_over(maintenance)
     for text in comparison.not_compared:

@@ -8,12 +8,14 @@ only if they are of the kinds that ``lastgood.members.parts`` writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.code import DEFAULT, constructs, runs_code
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed
@@ -41,12 +43,16 @@ _NATIVE = frozenset({"c", "internal"})
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error."""
+    can't be restored is reported and is no error. Without ``trusted``, parts with code that would run with the rights of
+    the operator, who executes and owns all of them, cannot be restored."""
 
-    def __init__(self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False) -> None:
+    def __init__(
+        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, trusted: bool = False
+    ) -> None:
         self._survey = survey
         self._report = report
         self._lenient = lenient
+        self._trusted = trusted
 
     def early(self, connection: Connection, extension: str) -> None:
         """Restore early parts; to be called right after an extension was created. Raises Failed."""
@@ -103,6 +109,15 @@ class Carrier:
 
     def _run(self, connection: Connection, departure: Deviation, commands: Iterable[str]) -> bool:
         named = departure.named
+        if not self._trusted and any(map(_runs_code, commands)):
+            if self._lenient:
+                self._report(named, f"{NOT_RESTORED} ({_WITH_RIGHTS})")
+                return False
+            raise Failed(
+                f'cannot restore {named} of extension "{departure.extension}": {_WITH_RIGHTS}',
+                hint="Leave it in the kept database: --override extensions --reason TEXT. If you trust its code: "
+                "--trust-code REASON",
+            )
         try:
             with connection.transaction():
                 for command in commands:
@@ -144,6 +159,37 @@ def _without_triggers(connection: Connection) -> None:
     """Disable triggers, for superusers: the extension's keys and triggers have checked these rows before."""
     if connection.info.parameter_status("is_superuser") == "on":
         connection.execute("SET LOCAL session_replication_role = replica")
+
+
+_WITH_RIGHTS = "it has code that would run with your rights"
+_LANGUAGES = frozenset({"sql", "plpgsql"})
+
+
+def _runs_code(command: str) -> bool:
+    """Whether a command runs functions other than the server's own that only compute, or makes a routine that runs with
+    the rights of its owner or of the server."""
+    nodes = parse(command)
+    if len(nodes) != 1:
+        return False  # ``_allowed`` refuses it, or it is the position of a sequence
+    (node,) = nodes
+    match node.tag:
+        case "CreateFunctionStmt":
+            return any(
+                each.arg.sval not in _LANGUAGES if each.defname == "language" else _is_definer(each)
+                for each in node.options or ()
+            )
+        case "AlterFunctionStmt":
+            return any(map(_is_definer, node.actions or ()))
+        case "AlterTableStmt":
+            added = [each.def_ for each in node.cmds if each.subtype == "AT_AddColumn"]
+            return runs_code(added) or bool({*constructs(node)} - {DEFAULT})
+        case "CreateTrigStmt" | "CreatePolicyStmt" | "RuleStmt":
+            return False  # runs later, with the rights of others
+    return bool({*constructs(node)} - {DEFAULT})
+
+
+def _is_definer(option: Any) -> bool:
+    return option.defname == "security" and bool(option.arg.boolval)
 
 
 def _allowed(command: str) -> bool:

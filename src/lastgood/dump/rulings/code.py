@@ -77,13 +77,13 @@ def constructs(node: Node) -> Iterator[str]:
             yield from _of_table(node.base)
             if any(option.defname in ("program", "filename") for option in node.options or ()):
                 yield PROGRAM
-        case "IndexStmt" if _runs_code(node.indexParams, node.whereClause):
+        case "IndexStmt" if runs_code(node.indexParams, node.whereClause):
             yield INDEX
-        case "CreateStatsStmt" if _runs_code(node.exprs):
+        case "CreateStatsStmt" if runs_code(node.exprs):
             yield STATISTICS
-        case "CreateDomainStmt" if _runs_code(node.constraints):
+        case "CreateDomainStmt" if runs_code(node.constraints):
             yield DOMAIN
-        case "AlterDomainStmt" if _runs_code(node.def_):
+        case "AlterDomainStmt" if runs_code(node.def_):
             yield DOMAIN
         case "AlterTableStmt":
             for command in node.cmds:
@@ -94,27 +94,27 @@ def _of_table(table: Any) -> Iterator[str]:
     for element in table.tableElts or ():
         yield from _of_constraints(element.constraints or () if element.tag == "ColumnDef" else (element,))
     yield from _of_constraints(table.constraints or ())
-    if _runs_code(table.partspec, table.partbound):
+    if runs_code(table.partspec, table.partbound):
         yield PARTITION
 
 
 def _of_change(command: Any) -> Iterator[str]:
     if command.subtype == "AT_AddConstraint":
         yield from _of_constraints((command.def_,))
-    elif command.subtype == "AT_ColumnDefault" and _runs_code(command.def_):
+    elif command.subtype == "AT_ColumnDefault" and runs_code(command.def_):
         yield DEFAULT
-    elif command.subtype == "AT_AttachPartition" and _runs_code(command.def_):
+    elif command.subtype == "AT_AttachPartition" and runs_code(command.def_):
         yield PARTITION
 
 
 def _of_constraints(constraints: Iterable[Any]) -> Iterator[str]:
     for each in constraints:
         kind = _CONSTRAINTS.get(each.contype)
-        if kind is not None and _runs_code(each.raw_expr, each.exclusions, each.where_clause):
+        if kind is not None and runs_code(each.raw_expr, each.exclusions, each.where_clause):
             yield kind
 
 
-def _runs_code(*expressions: Any) -> bool:
+def runs_code(*expressions: Any) -> bool:
     """Whether any expression calls a function, or uses an operator, that does not only compute."""
     for tag, fields in within(expressions):
         if tag == "FuncCall":

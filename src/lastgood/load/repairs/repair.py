@@ -39,7 +39,8 @@ class Rules:
     will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
     version to install; others get the server's default. ``languages``: languages of which the dump has only the name.
     ``search_path``: the initial one of sessions of the live database. ``members``: the parts of extensions that the
-    dump does not hold; ``lenient``: those that can't be restored are left out. ``within``: the schemas that are loaded
+    dump does not hold; ``lenient``: those that can't be restored are left out; ``trusted``: their
+    code may run with the rights of the operator. ``within``: the schemas that are loaded
     into a database in service, of which the load changes nothing else; None for a database of its own.
     """
 
@@ -53,6 +54,7 @@ class Rules:
     search_path: str = USUAL_PATH
     members: MemberSurvey = field(default_factory=MemberSurvey)
     lenient: bool = False
+    trusted: bool = False
     within: tuple[str, ...] | None = None
 
     def unwanted(self, kind: Kind) -> str:
