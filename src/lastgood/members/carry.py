@@ -8,7 +8,6 @@ only if they are of the kinds that ``lastgood.members.parts`` writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -43,8 +42,8 @@ _NATIVE = frozenset({"c", "internal"})
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error. Without ``trusted``, parts with code that would run with the rights of
-    the operator, who executes and owns all of them, cannot be restored."""
+    can't be restored is reported and is no error. Without ``trusted``, parts with code that the operator would run
+    cannot be restored."""
 
     def __init__(
         self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, trusted: bool = False
@@ -162,34 +161,20 @@ def _without_triggers(connection: Connection) -> None:
 
 
 _WITH_RIGHTS = "it has code that would run with your rights"
-_LANGUAGES = frozenset({"sql", "plpgsql"})
 
 
 def _runs_code(command: str) -> bool:
-    """Whether a command runs functions other than the server's own that only compute, or makes a routine that runs with
-    the rights of its owner or of the server."""
+    """Whether the operator would run functions other than the server's own that only compute, by executing a command or
+    by an index, statistics or a check of a table."""
     nodes = parse(command)
-    if len(nodes) != 1:
-        return False  # ``_allowed`` refuses it, or it is the position of a sequence
+    if len(nodes) != 1 or nodes[0].tag not in _EVALUATED:
+        return False
     (node,) = nodes
-    match node.tag:
-        case "CreateFunctionStmt":
-            return any(
-                each.arg.sval not in _LANGUAGES if each.defname == "language" else _is_definer(each)
-                for each in node.options or ()
-            )
-        case "AlterFunctionStmt":
-            return any(map(_is_definer, node.actions or ()))
-        case "AlterTableStmt":
-            added = [each.def_ for each in node.cmds if each.subtype == "AT_AddColumn"]
-            return runs_code(added) or bool({*constructs(node)} - {DEFAULT})
-        case "CreateTrigStmt" | "CreatePolicyStmt" | "RuleStmt":
-            return False  # runs later, with the rights of others
-    return bool({*constructs(node)} - {DEFAULT})
+    added = [each.def_ for each in node.cmds if each.subtype == "AT_AddColumn"] if node.tag == "AlterTableStmt" else []
+    return runs_code(added) or bool({*constructs(node)} - {DEFAULT})
 
 
-def _is_definer(option: Any) -> bool:
-    return option.defname == "security" and bool(option.arg.boolval)
+_EVALUATED = frozenset({"AlterDomainStmt", "AlterTableStmt", "CreateStatsStmt", "CreateStmt", "IndexStmt"})
 
 
 def _allowed(command: str) -> bool:
