@@ -446,13 +446,17 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
     make(stage, "CREATE EXTENSION minitab", "CREATE INDEX my_idx ON minitab_conf (v)")
     point = take(stage.request.target, stage.request.store)
     path = manifest_path(point.path)
-    for bad in ("ALTER SYSTEM SET work_mem = 1", "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/tmp/evil'"):
+    writes = "the manifest has a command that lastgood does not write: "
+    runs = "it has code that would run with your rights"
+    for bad, why in (
+        ("ALTER SYSTEM SET work_mem = 1", f"{writes}ALTER SYSTEM SET work_mem = 1"),
+        ("ALTER TABLE minitab_conf ADD x int DEFAULT evil()", runs),
+        ("ALTER TABLE minitab_conf ADD CHECK (evil(v))", runs),
+        ("CREATE INDEX my_idx ON minitab_conf (evil(v))", runs),
+    ):
         text = json.loads(path.read_text())
         text["members"]["departures"][0]["commands"] = [bad]
         path.write_text(json.dumps(text))
         with pytest.raises(Failed) as raised:
             restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
-        assert raised.value.message == (
-            'cannot restore index public.my_idx of extension "minitab": the manifest has a command that '
-            f"lastgood does not write: {bad}"
-        )
+        assert raised.value.message == f'cannot restore index public.my_idx of extension "minitab": {why}'
