@@ -11,9 +11,10 @@ from typing import Literal
 
 from lastgood import points
 from lastgood.checks import needs
-from lastgood.checks.code import code_run, require
+from lastgood.checks.code import code_run, require, try_login
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
+from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
@@ -27,7 +28,7 @@ from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import MemberSurvey
+from lastgood.members import MemberSurvey, untrusted
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
@@ -102,7 +103,8 @@ def restore(
         stage.detail = chosen.facts.summary
     point, live = chosen.point, live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
-        code = _permitted(maintenance, chosen, rules, policy, context.emit)
+        code = _permitted(maintenance, target, chosen, rules, policy, context.emit)
+        _require_trust(point, target, policy)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, context.emit))
@@ -129,11 +131,11 @@ def restore(
             ) as made,
             interrupts.stop_on_signal(stop),
         ):
-            copy = _Copy(target, into, run, chosen, division, stop, work, took)
+            copy = _Copy(target, into, run, chosen, division, stop, work, took, policy)
             if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 copy.confine(role)
-            copy.build(replace(rules, trusted=bool(policy.trusted)))
+            copy.build(rules)
             comparison = copy.prove()
             copy.hand_over(maintenance)
     for text in comparison.not_compared:
@@ -183,15 +185,17 @@ def _read(store: Path, names: Sequence[str], of: str | None, rules: Rules, conte
 
 
 def _permitted(
-    maintenance: Connection, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
+    maintenance: Connection, target: Target, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
 ) -> CodeRun | None:
     """Who runs code of the restore point, None without any. Raises Refused if the server does not meet a requirement of
-    the restore point, or if the policy forbids its code."""
+    the restore point, or accepts no login of the role that runs its code."""
     name = chosen.point.path.name
     needs.require(maintenance, chosen.facts, chosen.summary, replace(rules, copy=True), name)
     code = code_run(maintenance, chosen.summary, policy)
     require(maintenance, chosen.summary, chosen.facts, name, code)
     if code is not None:
+        if code.confined:
+            try_login(maintenance, target, policy)
         emit(Note(code.summary))
     return code
 
@@ -209,6 +213,7 @@ class _Copy:
     stop: interrupts.StopRequest
     context: Context
     took: dict[str, float]
+    policy: CodePolicy = CONFINED
     builder: Builder | None = None
     skipped: tuple[SkippedCommands, ...] = ()
     dump: Dump = field(init=False)
@@ -233,7 +238,8 @@ class _Copy:
         with self._stage("build", f"build {self.into}") as stage:
             with target.connect(application_name=f"lastgood restore {self.run}") as like:
                 members = _members(self.chosen.point, facts, like, target, self.context.emit)
-                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members))
+                confined = not self.policy.trusted
+                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members, confined=confined))
             self.loaded = rebuild(
                 self.dump,
                 self.rules,
@@ -318,6 +324,23 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
         return members
     members = limited_to(survey(like, target), [each.name for each in facts.extensions])
     return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
+
+
+def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> None:
+    """Raise Refused for changes of a manifest that could run code as the operator: see ``untrusted``."""
+    members = point.manifest.members if point.manifest is not None else None
+    if members is None or not untrusted.withheld(members, ()):
+        return
+    with target.connect(application_name="lastgood reads extensions") as like:
+        if not untrusted.is_strict(like, policy.trusted):
+            return
+        withheld = untrusted.withheld(members, survey(like, target).departures)
+    for name in dict.fromkeys(each.extension for each in withheld):
+        raise Refused(
+            f'cannot restore "{point.path.name}": {untrusted.why(withheld, name)}',
+            hint=untrusted.TRUST,
+            state=NOT_REACHED,
+        )
 
 
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:

@@ -23,7 +23,7 @@ from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
-from lastgood.load import made_beside
+from lastgood.load import made_beside, servers_rights
 from lastgood.load.builder import Builder
 from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
@@ -65,7 +65,8 @@ class DamagedTable(Frozen):
 class DamagedReport(Document):
     """The report on a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
     foreign keys that were added NOT VALID because referenced rows are missing. ``maker``: the program that wrote the
-    file, if it is known and not pg_dump.
+    file, if it is known and not pg_dump. ``trusted``: the reason for which its code ran with
+    the rights of the operator.
     """
 
     run: str
@@ -77,6 +78,7 @@ class DamagedReport(Document):
     commands: tuple[LeftOutLine, ...]
     not_valid: tuple[str, ...]
     maker: str = ""
+    trusted: str = ""
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -162,7 +164,13 @@ def restore_readable(
         commands=tuple(map(_left_out_line, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
-        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
+        trusted=policy.trusted,
+        notes=(
+            *source.notes,
+            *reading.summary.remarks,
+            *reading.summary.notes,
+            *(f"{each}: {servers_rights.WITHDRAWN}" for each in (part.withdrawn if part is not None else ())),
+        ),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.write_end(journal, "done", kind="restore", report=report.document())

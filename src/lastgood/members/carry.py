@@ -14,7 +14,6 @@ from psycopg import sql
 
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.code import DEFAULT, constructs, runs_code
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed
@@ -22,7 +21,9 @@ from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
+from lastgood.members.untrusted import TRUST, executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -42,16 +43,16 @@ _NATIVE = frozenset({"c", "internal"})
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error. Without ``trusted``, parts with code that the operator would run
-    cannot be restored."""
+    can't be restored is reported and is no error. ``confined``: where the role has rights that code could use, nothing
+    of the restore point is executed."""
 
     def __init__(
-        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, trusted: bool = False
+        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, confined: bool = True
     ) -> None:
         self._survey = survey
         self._report = report
         self._lenient = lenient
-        self._trusted = trusted
+        self._confined = confined
 
     def early(self, connection: Connection, extension: str) -> None:
         """Restore early parts; to be called right after an extension was created. Raises Failed."""
@@ -108,15 +109,6 @@ class Carrier:
 
     def _run(self, connection: Connection, departure: Deviation, commands: Iterable[str]) -> bool:
         named = departure.named
-        if not self._trusted and any(map(_runs_code, commands)):
-            if self._lenient:
-                self._report(named, f"{NOT_RESTORED} ({_WITH_RIGHTS})")
-                return False
-            raise Failed(
-                f'cannot restore {named} of extension "{departure.extension}": {_WITH_RIGHTS}',
-                hint="Leave it in the kept database: --override extensions --reason TEXT. If you trust its code: "
-                "--trust-code REASON",
-            )
         try:
             with connection.transaction():
                 for command in commands:
@@ -126,11 +118,23 @@ class Carrier:
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
+                    if self._confined and executes_others(connection, command) and strength(connection):
+                        self._not_run(named, departure.extension)
+                        return False
                     connection.execute(command.encode())
         except psycopg.Error as error:
             self._failed(named, departure.extension, error)
             return False
         return True
+
+    def _not_run(self, named: str, extension: str) -> None:
+        why = "it would run functions of the restore point with your rights"
+        if not self._lenient:
+            raise Failed(
+                f'cannot restore {named} of extension "{extension}": {why}',
+                hint=f"{TRUST}. Or leave it in the kept database: --override extensions --reason TEXT",
+            )
+        self._report(named, f"{NOT_RESTORED} ({why})")
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
         why = message_of(error)
@@ -158,23 +162,6 @@ def _without_triggers(connection: Connection) -> None:
     """Disable triggers, for superusers: the extension's keys and triggers have checked these rows before."""
     if connection.info.parameter_status("is_superuser") == "on":
         connection.execute("SET LOCAL session_replication_role = replica")
-
-
-_WITH_RIGHTS = "it has code that would run with your rights"
-
-
-def _runs_code(command: str) -> bool:
-    """Whether the operator would run functions other than the server's own that only compute, by executing a command or
-    by an index, statistics or a check of a table."""
-    nodes = parse(command)
-    if len(nodes) != 1 or nodes[0].tag not in _EVALUATED:
-        return False
-    (node,) = nodes
-    added = [each.def_ for each in node.cmds if each.subtype == "AT_AddColumn"] if node.tag == "AlterTableStmt" else []
-    return runs_code(added) or bool({*constructs(node)} - {DEFAULT})
-
-
-_EVALUATED = frozenset({"AlterDomainStmt", "AlterTableStmt", "CreateStatsStmt", "CreateStmt", "IndexStmt"})
 
 
 def _allowed(command: str) -> bool:

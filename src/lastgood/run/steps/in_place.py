@@ -344,7 +344,7 @@ def _rules(run: Run) -> Rules:
             strict=request.strict,
             allow_orphans=request.allow_orphans,
             members=run.prepared.members,
-            trusted=bool(request.code.trusted),
+            confined=not request.code.trusted,
         )
         return rules_for(live, run.prepared.facts, wishes)
 
