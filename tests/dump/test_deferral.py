@@ -337,6 +337,13 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
         later("ALTER TABLE public.t OWNER TO mallory"),
         later("ALTER TABLE public.t CLUSTER ON i, DISABLE ROW LEVEL SECURITY"),
         later("SELECT pg_catalog.pg_restore_relation_stats('relname', 't'), evil()"),
+        later("CREATE INDEX CONCURRENTLY j ON public.t (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.u (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (q)", "ALTER TABLE public.t VALIDATE CONSTRAINT c"),
+        DeferredTask(
+            Kind.FOREIGN_KEY, Relation("public", "t"), "k", (), ("ALTER TABLE public.t VALIDATE CONSTRAINT c",)
+        ),
+        DeferredTask(Kind.FOREIGN_KEY, Relation("public", "t"), "k", (), ("ALTER TABLE t VALIDATE CONSTRAINT k",)),
         later("no SQL at all"),
         later("ALTER TABLE public.t CLUSTER ON i", settings=("SET role = postgres",)),
         later("ALTER TABLE public.t CLUSTER ON i", settings=("SET session_authorization = postgres",)),

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from lastgood.dump import names
+from lastgood.dump.rulings.tree import parse
 from lastgood.dump.script import State
 from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.facts import LanguageFacts
@@ -167,6 +169,9 @@ def what(command: Command) -> str:
     """A command in a few words: ``index public.a_b_idx``, ``grant on public.t``."""
     if command.creates:
         return f"{command.creates[0].kind} {command.creates[0].identity}"
+    if command.kind is Kind.OPERATOR_FAMILY:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+        return f"{command.kind} {names.of_list(node.opfamilyname, '')} using {names.quoted(node.amname)}"
     return f"{command.kind} on {command.relations[0]}" if command.relations else str(command.kind)
 
 
