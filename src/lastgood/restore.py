@@ -27,7 +27,7 @@ from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import MemberSurvey
+from lastgood.members import MemberSurvey, untrusted
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
@@ -132,7 +132,7 @@ def restore(
             if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 copy.confine(role)
-            copy.build(rules)
+            copy.build(replace(rules, trusted=bool(policy.trusted)))
             comparison = copy.prove()
             copy.hand_over(maintenance)
     for text in comparison.not_compared:
@@ -229,7 +229,7 @@ class _Copy:
         target, facts = self.target, self.dump.facts
         with self._stage("build", f"build {self.into}") as stage:
             with target.connect(application_name=f"lastgood restore {self.run}") as like:
-                members = _members(self.chosen.point, facts, like, target, self.context.emit)
+                members = _members(self.chosen.point, facts, like, target, self.context.emit, trusted=rules.trusted)
                 self.rules = rules_for(like, facts, replace(rules, copy=True, members=members))
             self.loaded = rebuild(
                 self.dump,
@@ -302,16 +302,21 @@ def copied(facts: Facts, skipped: Sequence[SkippedCommands]) -> Facts:
     return without(facts, {each.what for each in skipped if each.what.startswith(SUPERUSERS)})
 
 
-def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> MemberSurvey:
+def _members(
+    point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit, *, trusted: bool
+) -> MemberSurvey:
     """Changes to extensions that the dump does not hold: from its manifest; otherwise those of ``target``'s database
     that its commands may need."""
     if point.manifest is not None and point.manifest.members is not None:
         members = point.manifest.members
+        if members.departures:
+            members = untrusted.accepted(members, survey(like, target), proved=point.proved, trusted=trusted)
         for each in members.rows:
             emit(Caution(f'no dump holds rows of extension "{each.extension}": {each}; they are not restored'))
         return members
     members = limited_to(survey(like, target), [each.name for each in facts.extensions])
-    return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
+    early = MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
+    return untrusted.accepted(early, early, trusted=trusted)
 
 
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:

@@ -456,3 +456,27 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
             'cannot restore index public.my_idx of extension "minitab": the manifest has a command that '
             f"lastgood does not write: {bad}"
         )
+
+
+EVALUATED = "ALTER TABLE public.minitab_conf ADD CONSTRAINT ck CHECK (pg_catalog.lo_export(1, '/tmp/x') > 0)"
+DEFINED = "CREATE OR REPLACE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'"
+
+
+@pytest.mark.parametrize("command", [EVALUATED, DEFINED], ids=["evaluated", "defined"])
+def test_commands_of_a_manifest_give_no_rights(stage: Stage, command: str) -> None:
+    """Anyone who can write to the store can change a manifest: what runs code, and what the live database lacks."""
+    make(stage, "CREATE EXTENSION minitab", "CREATE INDEX my_idx ON minitab_conf (v)")
+    point = take(stage.request.target, stage.request.store)
+    path = manifest_path(point.path)
+    text = json.loads(path.read_text())
+    text["members"]["departures"][0] |= {"commands": [command], "digest": "0" * 32}
+    path.write_text(json.dumps(text))
+    plan = rollback.plan(stage.request).plan
+    assert [each.text for each in plan.refusals] == [
+        'no dump holds the changes to extension "minitab", and lastgood cannot restore them: index public.my_idx (added)'
+    ]
+    copy = f"{stage.live}_copy"
+    report = restore(stage.request.target, stage.request.store, point.path.name, copy)
+    assert [(each.what, each.why) for each in report.repaired] == [
+        ("index public.my_idx", "no dump holds it, and it was not restored: it remains only in the kept database")
+    ]

@@ -15,7 +15,7 @@ from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.load.expected import ExpectedSeconds
-from lastgood.members import MemberSurvey
+from lastgood.members import MemberSurvey, untrusted
 from lastgood.members.survey import limited_to, survey
 from lastgood.plan.plan import Request, Way
 from lastgood.points import MissingPart, OrphanRows, RestorePoint, VerifiedPoint
@@ -167,10 +167,13 @@ class Subject:
     @property
     def extension_changes(self) -> MemberSurvey:
         """Changes to the restore point's extensions that no dump holds, and that are restored: from its manifest, else
-        from the live database."""
+        from the live database. Those that the operator must not restore have no commands."""
+        trusted = bool(self.request.code.trusted)
         if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
-            return self.point.manifest.members
-        return limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
+            members = self.point.manifest.members
+            return untrusted.accepted(members, self.members, proved=self.point.proved, trusted=trusted)
+        members = limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
+        return untrusted.accepted(members, members, trusted=trusted)
 
     @property
     def room_needed(self) -> int:

@@ -7,14 +7,14 @@ value of another type. All others need the operator's trust.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
-from lastgood.dump.rulings.code import PROGRAM
+from lastgood.dump.rulings.code import PROGRAM, of_server, reads_constants
 from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
@@ -216,23 +216,14 @@ def evaluates_nothing(command: Command, state: State) -> bool:
 def _names_its_own(node: Node) -> bool:
     """Whether expressions in a statement may name functions, operators or types other than PostgreSQL's own, or hold
     constants whose type the server chooses."""
-    texts = casts = 0
     for tag, fields in within(node):
-        if tag == "TypeCast":
-            if not _of_server(fields.get("typeName", {}).get("names")):
-                return True
-            casts += "sval" in fields.get("arg", {}).get("A_Const", {})
-        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
+        if tag == "TypeCast" and not of_server(fields.get("typeName", {}).get("names")):
             return True
-        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
+        if tag == "FuncCall" and not of_server(fields.get("funcname")):
             return True
-        texts += tag == "A_Const" and "sval" in fields
-    return texts > casts
-
-
-def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
-    found = [part.get("String", {}).get("sval", "") for part in parts or ()]
-    return len(found) == 1 or found[:1] == [names.PG_CATALOG]
+        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not of_server(fields["name"]):
+            return True
+    return reads_constants(node)
 
 
 def _has_path(state: State) -> bool:

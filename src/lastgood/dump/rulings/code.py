@@ -7,7 +7,7 @@ functions of the server another use: an expression that uses an operator or a ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lastgood.dump import names
@@ -140,3 +140,22 @@ def _runs_code(*expressions: Any) -> bool:
         ):
             return True
     return False
+
+
+def reads_constants(node: Node) -> bool:
+    """Whether a statement may hold constants of types other than PostgreSQL's own, or constants whose type the server
+    chooses. To read one runs the checks of domains in its type."""
+    texts = casts = 0
+    for tag, fields in within(node):
+        if tag == "TypeCast" and "A_Const" in fields.get("arg", {}):
+            if not of_server(fields.get("typeName", {}).get("names")):
+                return True
+            casts += "sval" in fields["arg"]["A_Const"]
+        texts += tag == "A_Const" and "sval" in fields
+    return texts > casts
+
+
+def of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
+    """Whether a name is PostgreSQL's own, if the search path leads nowhere else."""
+    found = [part.get("String", {}).get("sval", "") for part in parts or ()]
+    return len(found) == 1 or found[:1] == [names.PG_CATALOG]

@@ -107,7 +107,12 @@ class Commands:
         self._repairing = threading.Lock()
         self._dropped: list[checks.DroppedCheck] = []
         self._computed: frozenset[Relation] = frozenset()
-        self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
+        self.carrier = Carrier(
+            rules.members,
+            lambda named, how: self._repaired(named, how, 0),
+            lenient=rules.lenient,
+            trusted=rules.trusted,
+        )
         self._declared: dict[str, int] = {}  # checks, as described in messages → the line that declares them
 
     def run(self, connection: Connection, command: Command, state: State = ()) -> bool:

@@ -41,6 +41,7 @@ class Rules:
     dump does not hold; ``lenient``: those that can't be restored are left out. ``within``: the schemas that are loaded
     into a database in service, of which the load changes nothing else; None for a database of its own.
     ``server_rights``: the rights on PostgreSQL's own objects that the live database gives.
+    ``trusted``: the operator trusts the code of the restore point.
     """
 
     strict: bool = False
@@ -55,6 +56,7 @@ class Rules:
     lenient: bool = False
     within: tuple[str, ...] | None = None
     server_rights: frozenset[Right] = frozenset()
+    trusted: bool = False
 
     def unwanted(self, kind: Kind) -> str:
         """The reason why commands of this kind must not run; empty if they may."""

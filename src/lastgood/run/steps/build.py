@@ -78,6 +78,7 @@ class Build:
                     strict=request.strict,
                     allow_orphans=request.allow_orphans,
                     members=run.prepared.members,
+                    trusted=bool(request.code.trusted),
                     lenient=any(each.item == EXTENSIONS for each in request.overrides),
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
