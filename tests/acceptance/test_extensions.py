@@ -473,7 +473,8 @@ def test_commands_of_a_manifest_give_no_rights(stage: Stage, command: str) -> No
     path.write_text(json.dumps(text))
     plan = rollback.plan(stage.request).plan
     assert [each.text for each in plan.refusals] == [
-        'no dump holds the changes to extension "minitab", and lastgood cannot restore them: index public.my_idx (added)'
+        'no dump holds the changes to extension "minitab", and lastgood cannot restore them: '
+        "index public.my_idx (added)"
     ]
     copy = f"{stage.live}_copy"
     report = restore(stage.request.target, stage.request.store, point.path.name, copy)

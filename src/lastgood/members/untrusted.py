@@ -7,6 +7,7 @@ from definitions that users changed.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from pglast.parser import ParseError
 
@@ -60,10 +61,17 @@ def evaluates(command: str, coded: Collection[tuple[str, str]] = ()) -> bool:
         return False
     return any(
         not _EVALUATED.isdisjoint(constructs(node))
-        or reads_constants(node)
+        or reads_constants(_expressions(node))
         or any((fields.get("schemaname", ""), fields.get("relname")) in coded for _, fields in within(node))
         for node in _parsed(command)
     )
+
+
+def _expressions(node: Node) -> Any:
+    """The parts of a statement that the server may read as expressions; not the values of settings."""
+    if node.tag == "CreateFunctionStmt":
+        return node.parameters, node.sql_body
+    return () if node.tag == "AlterFunctionStmt" else node
 
 
 def accepted(survey: MemberSurvey, live: MemberSurvey, *, proved: bool = False, trusted: bool = False) -> MemberSurvey:

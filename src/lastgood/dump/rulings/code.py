@@ -142,9 +142,9 @@ def _runs_code(*expressions: Any) -> bool:
     return False
 
 
-def reads_constants(node: Node) -> bool:
-    """Whether a statement may hold constants of types other than PostgreSQL's own, or constants whose type the server
-    chooses. To read one runs the checks of domains in its type."""
+def reads_constants(node: Any) -> bool:
+    """Whether statements or expressions may hold constants of types other than PostgreSQL's own, or constants whose
+    type the server chooses. To read one runs the checks of domains in its type."""
     texts = casts = 0
     for tag, fields in within(node):
         if tag == "TypeCast" and "A_Const" in fields.get("arg", {}):
