@@ -14,7 +14,7 @@ from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
-from lastgood.dump.rulings.code import PROGRAM, of_server, reads_constants
+from lastgood.dump.rulings.code import MAPPING, PROGRAM, of_server, reads_constants
 from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
@@ -84,7 +84,7 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         language = languages.get(command.detail.name) if command.detail.as_language else None
         # With another handler, code in a language that is called trusted could do anything.
         return language is not None and not (language.trusted and language.handler[-1] == "plpgsql_call_handler")
-    if command.kind in _SUPERUSERS or PROGRAM in command.code:
+    if command.kind in _SUPERUSERS or PROGRAM in command.code or MAPPING in command.code:
         return bool(command.creates)
     if command.kind in _SOMETIMES:
         return (bool(command.creates) or command.kind is Kind.OPERATOR_FAMILY) and not harmless(connection, command)

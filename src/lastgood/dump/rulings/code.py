@@ -20,6 +20,7 @@ TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "poli
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
 OPERATOR, OPERATOR_SUPPORT, HANDLER = "operator", "operator class", "handler"
 EXPRESSION = "expression"
+MAPPING = "user mapping with the server's own identity"
 # Evaluated when the server plans a query on the table, analyzes it, or builds an index.
 PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
@@ -90,6 +91,8 @@ def _constructs(node: Node) -> Iterator[str]:
             yield from _of_table(node.base)
             if any(option.defname in ("program", "filename") for option in node.options or ()):
                 yield PROGRAM
+        case "CreateUserMappingStmt" if any(map(_lends_identity, node.options or ())):
+            yield MAPPING
         case "IndexStmt" if _runs_code(node.indexParams, node.whereClause):
             yield INDEX
         case "CreateStatsStmt" if _runs_code(node.exprs):
@@ -101,6 +104,13 @@ def _constructs(node: Node) -> Iterator[str]:
         case "AlterTableStmt":
             for command in node.cmds:
                 yield from _of_change(command)
+
+
+def _lends_identity(option: Any) -> bool:
+    """Whether an option, which only superusers may set, lets any role connect elsewhere without a password."""
+    if option.defname == "password_required":
+        return str(getattr(option.arg, "sval", "")).lower() not in ("true", "on", "yes", "1", "t", "y")
+    return option.defname in ("sslcert", "sslkey")
 
 
 def _of_table(table: Any) -> Iterator[str]:
