@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.checks.code import code_run
+from lastgood.command.check.check import check
 from lastgood.dump.reader import read
 from lastgood.errors import Refused
 from lastgood.facts import LanguageFacts
 from lastgood.load.by_operator import beyond
 from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
+from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Target
@@ -29,10 +32,6 @@ ENDS = pytest.mark.postgres(15, 18)
 CODE = (
     "CREATE FUNCTION public.ck(i integer) RETURNS boolean LANGUAGE sql AS 'SELECT i > 0';\n\n"
     "CREATE TABLE public.z (i integer, CONSTRAINT c CHECK (public.ck(i)));"
-)
-WAY_OUT = (
-    "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
-    "trusted: --trust-code REASON"
 )
 
 
@@ -82,31 +81,70 @@ def test_rights_that_code_could_misuse(
         connection.execute("SET ROLE pg_monitor") if rights == "a superuser" else None
         assert strength(connection) == rights  # code could RESET ROLE
         found = code_run(connection, reading.summary, CONFINED)
-        assert found is not None and found.confined == bool(rights)
+        assert found is not None and found.confined
         trusted = code_run(connection, reading.summary, CodePolicy("ours"))
         assert trusted is not None and not trusted.confined and trusted.rights.endswith(" (trusted: ours)")
         lent = code_run(connection, reading.summary, CodePolicy(build_as=Target({})))
         assert lent is not None and lent.confined
 
 
+def _privileges(request: Request) -> list[tuple[str, str]]:
+    """What a quick check says of the privileges that does not pass."""
+    (item,) = (each for each in check(request).checklist.items if each.name == "privileges")
+    return [(each.status, each.text) for each in item.lines if each.status != "PASS"]
+
+
 @ENDS
-def test_an_owner_without_more_rights_restores_as_before_and_is_told(
+def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     server: EmbeddedServer, roles: Callable[[str], None], new_database: Callable[[str], str], store: Path
 ) -> None:
     live = new_database("app")
     roles(f"CREATE ROLE code_operator LOGIN CREATEDB; ALTER DATABASE {live} OWNER TO code_operator")
     (store / "code.sql").write_bytes(hostile.hostile_dump(CODE))
     target = server.target(live, user="code_operator")
-    plan = rollback.plan(Request(target, store, store / "state", choice=Choice("code.sql"))).plan
-    assert plan.code is not None and plan.code.rights == 'with the rights of role "code_operator"'
-    assert [(each.level, each.text, each.hint) for each in plan.findings if each.code == "code_not_confined"] == [
+    request = Request(target, store, store / "state", choice=Choice("code.sql"))
+    plan = rollback.plan(request).plan
+    assert plan.code is not None and plan.code.rights == "only as a role without rights"
+    assert [(each.level, each.text, each.hint) for each in plan.findings if each.code == "no_second_login"] == [
         (
-            "note",
-            'code in the restore point can do what role "code_operator" can: alter the databases that it owns, and set '
-            "its own password",
-            WAY_OUT,
+            "refusal",
+            'cannot run code in the restore point as a role without rights: role "code_operator" may not create a role '
+            "(permission denied to create role); code in it: 1 × check, 1 × function, and any function of the server "
+            "that these call; this role is not a superuser",
+            (
+                'Once, as a superuser: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: '
+                "--build-as URL. "
+                if server.major >= 16
+                else "Once, as a superuser: CREATE ROLE lastgood_builder LOGIN PASSWORD '…'; GRANT lastgood_builder TO "
+                '"code_operator"; then name it: --build-as URL (build_as in lastgood.toml). '
+            )
+            + "Or, if you trust the code: --trust-code REASON",
         )
     ]
+    with pytest.raises(Refused) as refused:
+        restore(target, store, "code.sql", f"{live}_new")
+    assert refused.value.exit_status == 3
+    # A quick check reads no code: the live database shows whether there will be some, or the manifest.
+    cannot = (
+        'cannot run code in the restore point as a role without rights: role "code_operator" may not create a role '
+        "(permission denied to create role); "
+    )
+    assert _privileges(request) == []
+    with server.target(live, user="code_operator").connect() as connection:
+        connection.execute(b"CREATE SCHEMA own; CREATE FUNCTION own.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    assert _privileges(request) == [
+        ("WARN", f"{cannot}a restore point with code would be refused, and the live database has functions")
+    ]
+    point = take(target, store).path.name
+    assert _privileges(replace(request, choice=Choice(point))) == [("FAIL", f"{cannot}code in it: 1 × function")]
+    trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
+    assert _privileges(trusted) == []
+    report = restore(target, store, "code.sql", f"{live}_new", policy=CodePolicy("our own backup"))
+    assert report.code is not None and report.code.trusted == "our own backup"
+    with server.target(f"{live}_new").connect() as connection:
+        assert connection.execute("SELECT count(*) FROM public.z").fetchone() == (0,)
+    with server.target("postgres").connect() as connection:
+        connection.execute(f"DROP DATABASE {live}_new".encode())
 
 
 @ENDS

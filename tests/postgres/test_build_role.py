@@ -116,8 +116,8 @@ def test_an_operator_who_may_not_create_roles_is_refused(
         "(permission denied to create role)"
     )
     assert raised.value.hint == (
-        'Run: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. Or, if you trust the '
-        "code: --trust-code REASON"
+        'Once, as a superuser: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. Or, '
+        "if you trust the code: --trust-code REASON"
     )
     assert raised.value.exit_status == 3
     with server.target("postgres").connect() as connection:

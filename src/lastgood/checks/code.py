@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 
-from lastgood.checklist import Finding
+from lastgood.checklist import Finding, Level
 from lastgood.checks.subject import Subject
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Refused
@@ -23,62 +24,83 @@ SHOWN = 10
 
 
 def second_login(s: Subject) -> Iterator[Finding]:
-    """The login of the role that executes code of the restore point, where this role's rights are at stake."""
+    """The login of the role that executes code of the restore point. Where that was not read, its manifest tells
+    whether it has code, or else the live database."""
     if s.summary is None or s.facts is None:
+        if not s.request.code.trusted and (expected := _expected(s)):
+            try:
+                _log_in(s)
+            except build_role.NoSecondLogin as error:
+                has_manifest = s.point is not None and s.point.manifest is not None
+                yield _no_login(error, expected, level="refusal" if has_manifest else "caution")
         return
     run = code_run(s.maintenance, s.summary, s.request.code)
-    if run is None:
-        return
-    if not run.confined:
-        if not run.trusted:
-            yield Finding(level="note", code="code_not_confined", text=not_confined(run), hint=CONFINE)
+    if run is None or not run.confined:
         return
     try:
-        if s.request.code.build_as is not None:
-            lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
-        else:
-            build_role.probe(s.maintenance, s.request.target, s.database.name)
-        for name in _always(s, s.summary):
-            yield Finding(
-                level="refusal",
-                code="code_needs_rights",
-                text=f'event trigger "{name}" is enabled as ALWAYS: in place it would run as superuser '
-                f'"{s.live.info.user}"',
-                hint=f"Roll back by name. {TRUST}",
-                known="looked up",
-                final=True,
-            )
-        if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
-            yield Finding(
-                level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True
-            )
+        _log_in(s)
     except build_role.NoSecondLogin as error:
         constructs = ", ".join(f"{count} × {kind}" for kind, count in run.constructs.items())
-        why = "; ".join(each.strip() for each in error.message.splitlines())
+        strong = strength(s.maintenance) or "not a superuser"
+        yield _no_login(
+            error, f"code in it: {constructs}, and any function of the server that these call; this role is {strong}"
+        )
+        return
+    for name in _always(s, s.summary):
         yield Finding(
             level="refusal",
-            code="no_second_login",
-            text=f"{why}; code in it: {constructs}, and any function of the server that these call; "
-            f"this role is {strength(s.maintenance) or 'not a superuser'}",
-            hint=error.hint,
-            known="tried",
+            code="code_needs_rights",
+            text=f'event trigger "{name}" is enabled as ALWAYS: in place it would run as superuser '
+            f'"{s.live.info.user}"',
+            hint=f"Roll back by name. {TRUST}",
+            known="looked up",
             final=True,
         )
+    if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
+        yield Finding(level="refusal", code="code_needs_rights", text=needing, hint=TRUST, known="tried", final=True)
 
 
-TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
-CONFINE = (
-    "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
-    "trusted: --trust-code REASON"
-)
+def _log_in(s: Subject) -> None:
+    """Make a role, log in and drop it; or verify the role of ``build_as``. Raises NoSecondLogin."""
+    if s.request.code.build_as is not None:
+        lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
+    else:
+        build_role.probe(s.maintenance, s.request.target, s.database.name)
 
 
-def not_confined(run: CodeRun) -> str:
-    """The remark on code that runs as an operator who has no rights beyond their own databases."""
-    return (
-        f'code in the restore point can do what role "{run.role}" can: alter the databases that it owns, and set its '
-        "own password"
+def _no_login(error: build_role.NoSecondLogin, code: str, *, level: Level = "refusal") -> Finding:
+    why = "; ".join(each.strip() for each in error.message.splitlines())
+    return Finding(
+        level=level,
+        code="no_second_login",
+        text=f"{why}; {code}",
+        hint=error.hint,
+        known="tried",
+        final=level == "refusal",
     )
+
+
+def _expected(s: Subject) -> str:
+    """What code a restore point has that was not read, in words; empty if none is known."""
+    if s.point is not None and s.point.manifest is not None:
+        counts = s.point.manifest.facts.object_counts
+        found = {kind: counts[kind] for kind in ALWAYS_CODE if counts.get(kind)}
+        return "code in it: " + ", ".join(f"{count} × {kind}" for kind, count in found.items()) if found else ""
+    if s.live.execute(_LIVE_CODE).fetchone() is None:
+        return ""
+    return "a restore point with code would be refused, and the live database has functions"
+
+
+# Kinds of objects that are code in every dump.
+ALWAYS_CODE = ("aggregate", "event trigger", "function", "materialized view", "procedure", "trigger")
+_LIVE_CODE: LiteralString = """
+SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_depend d
+  WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e')
+LIMIT 1
+"""
+TRUST = "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
 
 
 def _always(s: Subject, summary: DumpSummary) -> list[str]:
@@ -120,12 +142,12 @@ def require(connection: Connection, summary: DumpSummary, facts: Facts, point: s
 
 
 def code_run(connection: Connection, summary: DumpSummary, policy: CodePolicy) -> CodeRun | None:
-    """The code of a restore point and the role that executes it; None where it has no code. A role without rights
-    executes it where ``connection``'s role has rights beyond its own databases, or where the policy names a role."""
+    """The code of a restore point and the role that executes it, a role without rights unless it is trusted; None where
+    it has no code. ``connection``: a session of the operator."""
     if not summary.code:
         return None
     constructs = dict(sorted(summary.code.items()))
-    if not policy.trusted and (policy.build_as is not None or strength(connection)):
+    if not policy.trusted:
         return CodeRun(constructs=constructs, role="", superuser=False)
     row = only_row(connection, "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
     return CodeRun(constructs=constructs, role=row[0], superuser=row[1], trusted=policy.trusted)

@@ -32,7 +32,6 @@ from lastgood.points import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
 from lastgood.postgres import database
 from lastgood.postgres.roles import lent_role
-from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.text.units import counted
@@ -177,7 +176,7 @@ def _operators_part(
 ) -> OperatorsPart | None:
     """The operator's part of the load, where a role without rights does the rest: whether a damaged file has code is
     known only at its end."""
-    if policy.trusted or not (policy.build_as is not None or strength(maintenance)):
+    if policy.trusted:
         return None
     role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=target.dbname, database=into)
     return OperatorsPart(

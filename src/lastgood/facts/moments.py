@@ -86,6 +86,11 @@ def newest(values: Sequence[bytes]) -> bytes | None:
 
 def only_offset(values: Sequence[bytes]) -> bytes | None:
     """The offset that all values share, as in most dumps; empty if none has an offset, None if they differ."""
+    # A plus sign begins an offset, and nothing else: to count them takes half as long as to look at each value.
+    if (found := _OFFSET.search(values[0])) and found[0][:1] == b"+":
+        together = b"\n".join([*values, b""])
+        if together.count(found[0] + b"\n") == together.count(b"+") == len(values):
+            return found[0]
     for width in (3, 6):
         endings = {ending for ending in {value[-width:] for value in values} if ending[-2:].isdigit()}
         if not endings:

@@ -12,7 +12,6 @@ from typing import LiteralString
 
 import psycopg
 from psycopg import IsolationLevel, errors, pq, sql
-from xxhash import xxh3_128
 
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
@@ -32,10 +31,11 @@ from lastgood.facts import (
     moments,
     time_zone,
 )
-from lastgood.facts.digest import RowsDigest, large_object_line
+from lastgood.facts.digest import RowsDigest
+from lastgood.facts.large_objects import read_large_objects
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import FactsRelation, Source, as_dumped, as_in, lock
-from lastgood.facts.row_stream import copy_blocks
+from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
@@ -65,16 +65,13 @@ def pinned(rules: DigestRules) -> tuple[tuple[LiteralString, str], ...]:
     return (*PINNED, ("bytea_output", rules.bytea_output), ("TimeZone", rules.time_zone or "UTC"))
 
 
-LARGE_OBJECT_PIECE = 1 << 20
-LARGE_OBJECTS_AT_ONCE = 500
-
-
 def facts_of_database(
     connection: Connection,
     *,
     like: Facts | None = None,
     beyond_like: bool = False,
     digests: bool = True,
+    newest: bool = True,
     objects: bool = True,
     large_objects: bool = True,
     known: Mapping[Relation, TableFacts] | None = None,
@@ -88,8 +85,9 @@ def facts_of_database(
     Without ``like``: the tables that pg_dump would write, in UTC and ``encoding``. With it: the same tables, columns,
     time zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
     ``zone_samples``, which the result then has too. ``beyond_like`` adds the tables and sequences that ``like`` does
-    not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
-    objects, ``large_objects=False`` the large objects. Tables in ``known`` are not read: their facts are used.
+    not have. ``digests=False`` counts rows and reads newest time stamps only; ``newest=False`` reads only digests, in
+    two thirds of the time. ``objects=False`` omits the schema objects, ``large_objects=False`` the large objects.
+    Tables in ``known`` are not read: their facts are used.
 
     Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted, and
     psycopg.Error for any other error of the server.
@@ -111,7 +109,7 @@ def facts_of_database(
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, context.cancelled):
-            found = _Reading(connection, rules, like, digests, known or {}, context, stage).facts(
+            found = _Reading(connection, rules, like, digests, newest, known or {}, context, stage).facts(
                 beyond_like=beyond_like, objects=objects, large_objects=large_objects
             )
         return found.model_copy(update={"zone_samples": samples})
@@ -187,6 +185,7 @@ class _Reading:
     rules: DigestRules
     like: Facts | None
     digests: bool
+    newest: bool
     known: Mapping[Relation, TableFacts]
     context: Context
     stage: str
@@ -207,7 +206,7 @@ class _Reading:
             extensions=_extensions(connection),
             languages=_languages(connection),
             sequences=_sequences(connection, like if not beyond_like else None),
-            large_objects=_large_objects(connection) if large_objects else LargeObjectFacts(),
+            large_objects=read_large_objects(connection) if large_objects else LargeObjectFacts(),
             migration=_migration(connection, sources),
             object_counts=dict(sorted(counts.items())),
             objects=found_objects,
@@ -253,15 +252,20 @@ class _Reading:
         stamps: dict[str, list[str]] = defaultdict(list)
         whole: tuple[str, ...] = ()
         for part in source.parts:
-            text = self._wanted(part).text()
-            for block in copy_blocks(self.connection, commands[part.oid], cancelled=self.context.cancelled):
-                text.add(block)
-                progress(digest.rows + text.digest.rows)
-            whole = text.digest_of_text
-            digest.rows += text.digest.rows
-            digest.total += text.digest.total
-            for name, value in text.newest.items():
-                stamps[name].append(value.decode("ascii"))
+            copy, before = commands[part.oid], digest.rows
+            if self.newest:
+                text = self._wanted(part).text()
+                for block in copy_blocks(self.connection, copy, cancelled=self.context.cancelled):
+                    text.add(block)
+                    progress(before + text.digest.rows)
+                found, whole = text.digest, text.digest_of_text
+                for name, value in text.newest.items():
+                    stamps[name].append(value.decode("ascii"))
+            else:
+                so_far = partial(_after, before, progress)
+                found = digest_rows(self.connection, copy, cancelled=self.context.cancelled, progress=so_far)
+            digest.rows += found.rows
+            digest.total += found.total
         return TableFacts(
             schema_name=source.schema_name,
             name=source.name,
@@ -273,6 +277,10 @@ class _Reading:
             newest={name: moments.latest(values) for name, values in sorted(stamps.items())},
             zoned=source.zoned,
         )
+
+
+def _after(before: int, progress: Callable[[int], None], rows: int, _: int) -> None:
+    progress(before + rows)
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
@@ -357,34 +365,3 @@ def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFa
 def migration_of(connection: Connection) -> MigrationFacts | None:
     """The newest migration that the database's migration tool recorded. Raises psycopg.Error."""
     return _migration(connection, as_dumped(connection))
-
-
-def _large_objects(connection: Connection) -> LargeObjectFacts:
-    """Read every large object in pieces; holes read as zeros, as in pg_dump."""
-    oids = [row[0] for row in connection.execute("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid")]
-    digest = RowsDigest()
-    # Most are smaller than a piece: one query reads many. Larger ones are continued one by one.
-    first = "SELECT oid::bigint, pg_catalog.lo_get(oid, 0, %s::int) FROM unnest(%s::oid[]) oid"
-    following = "SELECT pg_catalog.lo_get(%s::oid, %s::bigint, %s::int)"
-    larger: list[tuple[int, xxh3_128]] = []
-    for start in range(0, len(oids), LARGE_OBJECTS_AT_ONCE):
-        batch = oids[start : start + LARGE_OBJECTS_AT_ONCE]
-        with connection.cursor(binary=True) as cursor:
-            for oid, piece in cursor.stream(first, [LARGE_OBJECT_PIECE, batch]):
-                content = xxh3_128(piece)
-                if len(piece) == LARGE_OBJECT_PIECE:
-                    larger.append((oid, content))
-                else:
-                    digest.add(large_object_line(oid, content.hexdigest()))
-    for oid, content in larger:
-        position = LARGE_OBJECT_PIECE
-        with connection.cursor(binary=True) as cursor:
-            while True:
-                row = cursor.execute(following, [oid, position, LARGE_OBJECT_PIECE]).fetchone()
-                piece = row[0] if row is not None else b""
-                content.update(piece)
-                position += len(piece)
-                if len(piece) < LARGE_OBJECT_PIECE:
-                    break
-        digest.add(large_object_line(oid, content.hexdigest()))
-    return LargeObjectFacts(count=len(oids), digest=digest.hexdigest())

@@ -89,21 +89,17 @@ class RowsText:
                 self.migrations.append([_value(fields[place]) for place in places])
 
     def _note_times(self, lines: Sequence[bytes]) -> None:
-        width = len(self.columns)
-        if self.times == (width - 1,):
-            self._note_newest(width - 1, [line.rpartition(b"\t")[2] for line in lines])
-            return
-        # Split from the nearer side, and no further than needed.
-        from_left, from_right = self.times[-1] + 1, width - self.times[0]
-        if from_left <= from_right:
-            fields = [line.split(b"\t", from_left) for line in lines]
-            shift = 0
-        else:
-            fields = [line.rsplit(b"\t", from_right) for line in lines]
-            shift = -width
         for place in self.times:
-            at = place + shift
-            self._note_newest(place, [field[at] for field in fields])
+            # Split from the nearer side, and no further than needed. One pass for each column: to keep the lists of
+            # all fields takes twice as long.
+            left, right = place + 1, len(self.columns) - place
+            if right == 1:
+                values = [line.rpartition(b"\t")[2] for line in lines]
+            elif left <= right:
+                values = [line.split(b"\t", left)[place] for line in lines]
+            else:
+                values = [line.rsplit(b"\t", right)[-right] for line in lines]
+            self._note_newest(place, values)
 
     def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
         groups = self._by_offset(values) if place in self.with_offset else [values]

@@ -32,9 +32,9 @@ from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.errors import Refused
-from lastgood.facts import Facts, ObjectFacts
-from lastgood.facts.objects import read_objects
+from lastgood.facts import Facts
 from lastgood.load import by_operator
+from lastgood.load.definitions import Definitions
 from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
@@ -61,8 +61,6 @@ _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", r
 _COMMENT_ON_ANOTHERS = re.compile(
     rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
 )
-# Kinds that a dump defines before its rows, and never changes afterwards.
-_UNCHANGED = frozenset({"aggregate", "cast", "function", "operator", "procedure", "view"})
 _IDENTITY = frozenset({"session_authorization", "role"})
 _LAST_OID = (1 << 32) - 1
 _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
@@ -128,9 +126,10 @@ class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
     database that is built. ``within``: the schemas that are built in a database in service; empty for a database of its
     own. ``renewed``: when the login was last renewed, of the monotonic clock. ``separately``: commands are sent one by
-    one, because reading one may run code that changes the meaning of the next. ``replaced``: views that the dump itself
-    defines twice. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the materialized views
-    that the builder may not refresh."""
+    one, because reading one may run code that changes the meaning of the next. ``definitions``: those that code must
+    not change; None where it cannot. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the
+    materialized views that the builder may not refresh.
+    """
 
     role: BuildRole
     connect: Connect
@@ -141,8 +140,7 @@ class Builder:
     last: list[tuple[Command, State]] = field(default_factory=list)
     large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
     separately: bool = False
-    definitions: dict[tuple[str, str], str | None] | None = None
-    replaced: frozenset[str] = frozenset()
+    definitions: Definitions | None = field(default_factory=Definitions)
     unpopulated: list[Relation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -172,12 +170,6 @@ class Builder:
             )
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
-        self.replaced = frozenset(
-            made.identity
-            for item in script.main
-            if isinstance(item, ScriptStep) and item.command.dummy
-            for made in item.command.creates
-        )
 
     def present(self, expected: Facts, *, handed: bool = False) -> Facts:
         """The facts without what comes with the hand-over; ``handed``: only without event triggers."""
@@ -194,25 +186,6 @@ class Builder:
             if (each.kind, each.identity) not in gone
         )
         return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
-
-    def remember(self) -> None:
-        """Remember the definitions of routines and views, before code of the restore point can run with rows: where
-        there is no guard, a later change shows. To be called by any worker, once all of them exist."""
-        with self._lock:
-            if self.definitions is not None:
-                return
-            with self.operator("remember definitions") as connection:
-                objects = read_objects(connection)
-            self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
-
-    def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
-        """The remembered objects that have another definition now."""
-        now = {(each.kind, each.identity): each.digest for each in found}
-        return [
-            f"{kind} {identity}"
-            for (kind, identity), digest in (self.definitions or {}).items()
-            if identity not in self.replaced and now.get((kind, identity)) != digest
-        ]
 
     @property
     def altered_later(self) -> frozenset[tuple[str, str]]:
@@ -258,6 +231,8 @@ class Builder:
                 connection.execute(command.statement.text)
                 for statement in by_operator.given(connection, self.role.name):
                     connection.execute(statement)
+                if self.definitions is not None and (asking := self.definitions.asking(command, connection)):
+                    self.definitions.note(connection.execute(b"SELECT" + asking))
                 return True
         return False
 
@@ -278,7 +253,7 @@ class Builder:
             with connection.transaction():
                 for part in _GUARD:
                     connection.execute(part)
-            self.definitions = {}  # the guard refuses each change
+            self.definitions = None  # the guard refuses each change
 
     def _enter(self, connection: Connection) -> None:
         """Let the builder create in the schemas. A guard would fire on commands of the application."""
@@ -289,7 +264,7 @@ class Builder:
         )
         for (statement,) in connection.execute(_TABLESPACES, [self.role.name]).fetchall():
             connection.execute(str(statement).encode())
-        self.definitions = {}  # the hand-over compares the text of all definitions
+        self.definitions = None  # the hand-over compares the text of all definitions
 
     def grant(self, connection: Connection) -> None:
         """Let the builder use the members of extensions; to be repeated when these change."""

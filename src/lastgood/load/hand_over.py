@@ -133,7 +133,10 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     )
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
-    lines += [f"{each}: changed by code" for each in builder.changed(found)]
+    if builder.definitions is not None:
+        changed = builder.definitions.changed(connection)
+        lines += [f"{each}: changed by code" for each in changed]
+        builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
     if lines:
         raise CodeActed(
             f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"

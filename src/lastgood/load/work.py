@@ -12,7 +12,7 @@ from functools import partial
 from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Script, ScriptStep, Section, State
-from lastgood.dump.statements import POST_DATA, Command, Kind, Verdict
+from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Caution
@@ -181,8 +181,6 @@ class Job:
 
     def _together(self, commands: Sequence[Command], state: State, session: LoadSession) -> None:
         self._check()
-        if self._options.builder is not None and any(each.kind in POST_DATA for each in commands):
-            self._options.builder.remember()
         session.enter(state)
         try:
             session.run_together(commands)
@@ -251,8 +249,6 @@ class Job:
         """Prepare the database for rows, before the first session loads any."""
         with self._rows_begun:
             if not self._prepared:
-                if self._options.builder is not None:
-                    self._options.builder.remember()
                 with session.errors_at(0, "checks that call functions"):
                     self._absent = extensions.absent(session.connection, self._unsure)
                     self.commands.before_rows(session.connection, self._rows)

@@ -268,7 +268,11 @@ def _dump(
     thread.start()
     try:
         facts = facts_of_database(
-            connection, encoding=moment.encoding, context=context.until(lambda: bool(failed)), stage=kind
+            connection,
+            newest=False,  # of equal rows, the dump tells it
+            encoding=moment.encoding,
+            context=context.until(lambda: bool(failed)),
+            stage=kind,
         )
         thread.join()
     except (Interrupted, psycopg.errors.QueryCanceled) as ended:
@@ -340,8 +344,8 @@ def _interrupted(database: str) -> LastgoodError:
 def _read_back(
     path: Path, name: str, facts: Facts, kind: Purpose, context: Context
 ) -> tuple[Facts, tuple[RowSpan, ...] | None]:
-    """Verify the new dump. Returns the database's facts, with the dump's own sequences, and the positions of the rows
-    in a plain dump.
+    """Verify the new dump. Returns the database's facts, with the dump's own sequences and what is read of equal rows,
+    and the positions of the rows in a plain dump.
 
     nextval is not part of a snapshot: a sequence may advance between two readings.
     """
@@ -365,6 +369,13 @@ def _read_back(
             else comparison.not_compared[0]
         )
         raise Failed(f'cannot use the backup "{name}": it differs from the source database: {why}', hint=_DIFFERS)
+    of_dump = {(each.schema_name, each.name): each for each in dumped.tables}
+    tables = [
+        each.model_copy(update={"newest": theirs.newest, "text": theirs.text})
+        for each in facts.tables
+        if (theirs := of_dump[each.schema_name, each.name])
+    ]
+    facts = facts.model_copy(update={"tables": tuple(tables)})
     in_place = source.kind == "plain" and not source.compression and summary.script.in_place and not summary.notes
     spans = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
     return facts, spans if in_place else None

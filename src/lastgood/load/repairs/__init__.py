@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -134,7 +134,7 @@ class Commands:
             self._context.check("interrupted while the dump was loaded")
             try:
                 with self._noticing(connection, [command]):
-                    connection.execute(text)
+                    self._send(connection, [command], [text])
                 if command.kind is Kind.SESSION_AUTHORIZATION and authorization.returns(command):
                     connection.execute(authorization.BACK)
                 self._made(connection, command)
@@ -164,10 +164,22 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(NEXT.join(text for text in map(text_to_send, wanted) if text is not None))
+                self._send(connection, wanted, map(text_to_send, wanted))
         except psycopg.Error:
             return False
         return True
+
+    def _send(self, connection: Connection, commands: Iterable[Command], texts: Iterable[bytes | None]) -> None:
+        """Execute commands in one message, and note what they create where code could change it afterwards."""
+        definitions = self._builder.definitions if self._builder is not None else None
+        pieces = [
+            text + (definitions.asking(command, connection) if definitions is not None else b"")
+            for command, text in zip(commands, texts, strict=True)
+            if text is not None
+        ]
+        cursor = connection.execute(NEXT.join(pieces))
+        if definitions is not None:
+            definitions.note(cursor)
 
     def _unwanted(self, command: Command) -> bool:
         """Whether an option excludes a command; it is recorded."""

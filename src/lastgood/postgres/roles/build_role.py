@@ -24,8 +24,9 @@ from lastgood.postgres.server import Connection, Target, identity, same_cluster
 from lastgood.text.quoting import identifier
 
 PREFIX = "lastgood_build_"
-# An operator may make this role, and allow it in pg_hba.conf where no line allows a login by password.
-GROUP = "lastgood_builders"
+# An operator may make this group, and allow it in pg_hba.conf where no line allows a login by password; and this role,
+# which builds for operators who cannot create one.
+GROUP, BUILDER = "lastgood_builders", "lastgood_builder"
 HOURS = 24
 ENDED_WITHIN = 30.0  # seconds
 POLL = 0.02
@@ -202,8 +203,17 @@ def _allowed(maintenance: Connection) -> Iterator[None]:
     except psycopg.errors.InsufficientPrivilege as error:
         raise NoSecondLogin(
             f'{CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
-            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {OR_TRUST}",
+            hint=f"{_once(maintenance)}Or, if you trust the code: --trust-code REASON",
         ) from error
+
+
+def _once(maintenance: Connection) -> str:
+    """What a superuser runs once. Before 16, a role with CREATEROLE could grant itself nearly every role."""
+    user = identifier(maintenance.info.user)
+    if maintenance.info.server_version >= 160000:
+        return f"Once, as a superuser: ALTER ROLE {user} CREATEROLE. Or name a role that can log in: --build-as URL. "
+    made = f"CREATE ROLE {BUILDER} LOGIN PASSWORD '…'; GRANT {BUILDER} TO {user}"
+    return f"Once, as a superuser: {made}; then name it: --build-as URL (build_as in lastgood.toml). "
 
 
 def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -> Iterator[sql.Composed]:
