@@ -9,7 +9,8 @@ from pglast.parser import ParseError, scan
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.rulings.code import of_server
+from lastgood.dump.rulings.tree import Node, parse, shape, within
 from lastgood.dump.statements import Kind, Setting
 
 # Settings that change the meaning of CREATE INDEX.
@@ -42,7 +43,41 @@ class DeferredTask:
     def is_allowed(self) -> bool:
         """Whether it has only statements that ``Deferrable.divide`` writes. The list of tasks is part of the database,
         and so of dumps: its text is untrusted, too."""
-        return all(map(_is_setting, self.settings)) and all(map(_finishes, self.statements))
+        if not all(map(_is_setting, self.settings)) or not self.statements:
+            return False
+        if any("\\" in text for text in self.statements) and not all(map(_is_conforming, self.settings)):
+            return False
+        first, *others = (self._parsed(text) for text in self.statements)
+        if self.kind is Kind.FOREIGN_KEY:
+            return first is not None and not others and self._validates(first)
+        return first is not None and self._builds(first) and all(each is not None and _follows(each) for each in others)
+
+    def _parsed(self, text: str) -> Node | None:
+        """A statement on the task's table or index; None for any other text."""
+        try:
+            nodes = parse(text)
+        except (ParseError, RecursionError):
+            return None
+        if len(nodes) != 1:
+            return None
+        (node,) = nodes
+        relation = node.relation
+        named = relation is None or (
+            relation.relname in (self.table.name, self.name) and relation.schemaname in (None, self.table.schema)
+        )
+        return node if named else None
+
+    def _builds(self, node: Node) -> bool:
+        return bool(node.tag == "IndexStmt" and node.concurrent and not node.unique and node.idxname == self.name) and (
+            not calls_other_code(node)
+        )
+
+    def _validates(self, node: Node) -> bool:
+        """Whether it validates the key: the validation of a check would run its code."""
+        if node.tag != "AlterTableStmt" or len(node.cmds) != 1:
+            return False
+        (change,) = node.cmds
+        return bool(change.subtype == "AT_ValidateConstraint" and change.name == self.name)
 
 
 def not_valid(text: str) -> str | None:
@@ -78,21 +113,30 @@ def concurrently(text: str) -> str | None:
 
 def _is_setting(text: str) -> bool:
     command = rule(Statement(text.encode(), 0, 1))
-    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in MEANINGFUL
+    return (
+        command.kind is Kind.SETTING
+        and isinstance(command.detail, Setting)
+        and command.detail.name in MEANINGFUL
+        and command.statement.text == text.encode()  # no text that another setting gives another meaning
+    )
 
 
-def _finishes(text: str) -> bool:
-    try:
-        nodes = parse(text)
-    except (ParseError, RecursionError):
-        return False
-    if len(nodes) != 1:
-        return False
-    (node,) = nodes
-    if node.tag == "IndexStmt":
-        return bool(node.concurrent) and not node.unique
+def _is_conforming(text: str) -> bool:
+    detail = rule(Statement(text.encode(), 0, 1)).detail
+    assert isinstance(detail, Setting)
+    return detail.name != "standard_conforming_strings" or detail.value == "on"
+
+
+def _follows(node: Node) -> bool:
     if node.tag == "CommentStmt":
         return bool(node.objtype == "OBJECT_INDEX")
-    if node.tag == "AlterTableStmt":
-        return all(each.subtype in FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
-    return False
+    return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
+
+
+def calls_other_code(node: Node) -> bool:
+    """Whether expressions call functions, or use operators, other than PostgreSQL's own."""
+    return any(
+        (tag == "FuncCall" and not of_server(fields.get("funcname")))
+        or (tag == "A_Expr" and len(fields.get("name", ())) > 1 and not of_server(fields["name"]))
+        for tag, fields in within(node)
+    )

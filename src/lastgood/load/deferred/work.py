@@ -31,6 +31,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres import statistics
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text.units import counted
 
@@ -69,6 +70,14 @@ SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.
 JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid AND i.indexprs IS NOT NULL
 WHERE n.nspname = %s AND c.relname = %s
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+"""
+
+
+_REFERENCED = """
+SELECT f.nspname::text, r.relname::text FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class r ON r.oid = k.confrelid JOIN pg_catalog.pg_namespace f ON f.oid = r.relnamespace
+JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND k.conname = %s AND k.contype = 'f'
 """
 
 
@@ -151,6 +160,7 @@ class _Worker:
         self._progress = (0, 1)
         self._indexes = self._foreign_keys = self._analyzed = 0
         self._gone: list[str] = []
+        self._coded: frozenset[tuple[str, str]] = frozenset()
         self._connection = self._connect()
         self._watch = ActivityWatch(target, run, self._connection, context.cancelled, self._report)
 
@@ -206,6 +216,7 @@ class _Worker:
 
     def work(self, record: StepRecorder | None, pressure: Pressure) -> Finished:
         tasks = remainder.read(self._connection, self._run)
+        self._coded = not_to_query(self._connection)
         total = len(tasks)
         self._progress = (0, total or 1)
         self._what = "statistics"
@@ -252,6 +263,17 @@ class _Worker:
             self._failures.append(str(failed))
             self._context.emit(Caution(str(failed)))
 
+    def _check_code(self, key: DeferredTask) -> None:
+        """Raise _Failed if the validation would run code with this session's rights: a list may have come with a dump,
+        and the server plans a query over both tables."""
+        tables = {(key.table.schema, key.table.name)}
+        tables.update(self._connection.execute(_REFERENCED, [key.table.schema, key.table.name, key.name]))
+        if not tables.isdisjoint(self._coded):
+            raise _Failed(
+                f"cannot validate {key}: definitions of its tables call functions, which would run with your rights; "
+                f"if you trust them, run: {key.statements[0]}"
+            )
+
     def _build(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
@@ -275,6 +297,7 @@ class _Worker:
         state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
+        self._check_code(later)
         self._run_one(later, later.statements[0])
         self._foreign_keys += 1
 
