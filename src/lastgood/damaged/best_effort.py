@@ -103,8 +103,12 @@ class ReadableLoader:
     # Commands ----------------------------------------------------------------------------------------------------
 
     def _run(self, command: Command, text: bytes) -> psycopg.Error | None:
+        definitions = self._operators.builder.definitions if self._operators is not None else None
+        asking = definitions.asking(command, self._connection) if definitions is not None else b""
         try:
-            self._connection.execute(text)
+            cursor = self._connection.execute(text + asking)
+            if definitions is not None and asking:
+                definitions.note(cursor)
         except psycopg.Error as error:
             self._check(error, f"load line {command.statement.line} ({what(command)})")
             if self._connection.info.transaction_status == pq.TransactionStatus.INERROR:

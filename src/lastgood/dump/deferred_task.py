@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pglast.parser import ParseError, scan
 
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.code import of_server
-from lastgood.dump.rulings.tree import Node, parse, shape, within
+from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.statements import Kind, Setting
 
 # Settings that change the meaning of CREATE INDEX.
@@ -43,41 +43,26 @@ class DeferredTask:
     def is_allowed(self) -> bool:
         """Whether it has only statements that ``Deferrable.divide`` writes. The list of tasks is part of the database,
         and so of dumps: its text is untrusted, too."""
-        if not all(map(_is_setting, self.settings)) or not self.statements:
+        if not self.statements or not all(map(_is_setting, self.settings)):
             return False
         if any("\\" in text for text in self.statements) and not all(map(_is_conforming, self.settings)):
             return False
-        first, *others = (self._parsed(text) for text in self.statements)
+        first, *following = self.statements
         if self.kind is Kind.FOREIGN_KEY:
-            return first is not None and not others and self._validates(first)
-        return first is not None and self._builds(first) and all(each is not None and _follows(each) for each in others)
+            return not following and self._is_own(first)
+        return self._is_own(first) and all(map(_follows, following))
 
-    def _parsed(self, text: str) -> Node | None:
-        """A statement on the task's table or index; None for any other text."""
-        try:
-            nodes = parse(text)
-        except (ParseError, RecursionError):
-            return None
-        if len(nodes) != 1:
-            return None
-        (node,) = nodes
-        relation = node.relation
-        named = relation is None or (
-            relation.relname in (self.table.name, self.name) and relation.schemaname in (None, self.table.schema)
-        )
-        return node if named else None
-
-    def _builds(self, node: Node) -> bool:
-        return bool(node.tag == "IndexStmt" and node.concurrent and not node.unique and node.idxname == self.name) and (
-            not calls_other_code(node)
-        )
-
-    def _validates(self, node: Node) -> bool:
-        """Whether it validates the key: the validation of a check would run its code."""
-        if node.tag != "AlterTableStmt" or len(node.cmds) != 1:
+    def _is_own(self, text: str) -> bool:
+        """Whether a statement is the work on this object: the state of no other one is looked up."""
+        node = _only(text)
+        if node is None or node.tag not in ("IndexStmt", "AlterTableStmt"):
             return False
-        (change,) = node.cmds
-        return bool(change.subtype == "AT_ValidateConstraint" and change.name == self.name)
+        if node.relation.relname != self.table.name or node.relation.schemaname not in (None, self.table.schema):
+            return False
+        if self.kind is Kind.INDEX:
+            return bool(node.tag == "IndexStmt" and node.concurrent and not node.unique and node.idxname == self.name)
+        subtypes = [(each.subtype, each.name) for each in node.cmds] if node.tag == "AlterTableStmt" else []
+        return bool(node.relation.schemaname) and subtypes == [("AT_ValidateConstraint", self.name)]
 
 
 def not_valid(text: str) -> str | None:
@@ -122,21 +107,26 @@ def _is_setting(text: str) -> bool:
 
 
 def _is_conforming(text: str) -> bool:
+    """Whether a setting leaves backslashes in strings alone."""
     detail = rule(Statement(text.encode(), 0, 1)).detail
     assert isinstance(detail, Setting)
     return detail.name != "standard_conforming_strings" or detail.value == "on"
 
 
-def _follows(node: Node) -> bool:
+def _follows(text: str) -> bool:
+    """Whether a statement affects an index that was built, and nothing else."""
+    node = _only(text)
+    if node is None:
+        return False
     if node.tag == "CommentStmt":
         return bool(node.objtype == "OBJECT_INDEX")
     return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
 
 
-def calls_other_code(node: Node) -> bool:
-    """Whether expressions call functions, or use operators, other than PostgreSQL's own."""
-    return any(
-        (tag == "FuncCall" and not of_server(fields.get("funcname")))
-        or (tag == "A_Expr" and len(fields.get("name", ())) > 1 and not of_server(fields["name"]))
-        for tag, fields in within(node)
-    )
+def _only(text: str) -> Any:
+    """The syntax tree of a text; None if it is not one statement."""
+    try:
+        nodes = parse(text)
+    except (ParseError, RecursionError):
+        return None
+    return nodes[0] if len(nodes) == 1 else None

@@ -28,12 +28,14 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.facts import Facts
-from lastgood.load import by_operator
+from lastgood.load import by_operator, member_keys
 from lastgood.load.definitions import Definitions
 from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
@@ -52,6 +54,7 @@ _HANDED = frozenset(
         Kind.DEFAULT_PRIVILEGES,
         Kind.GRANT,
         Kind.OWNER,
+        Kind.ROW_SECURITY,  # the builder could not read all rows any more
         Kind.SECURITY_LABEL,
         Kind.USER_MAPPING,
     }
@@ -96,6 +99,34 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
+# Constructs that run code when a command is only read, or on empty tables.
+_RUN_WHEN_READ = frozenset({DOMAIN, PARTITION})
+
+
+def runs_when_read(summary: DumpSummary) -> bool:
+    """Whether to read a command of a dump may run code: commands must be sent one by one then."""
+    return not _RUN_WHEN_READ.isdisjoint(summary.code)
+
+
+SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
+CHOOSE_ANOTHER = (
+    "Choose a restore point that was made without --use-set-session-authorization: lastgood points. Or, if you trust "
+    "the code: --trust-code REASON"
+)
+
+
+def sets_role(items: Iterable[Item]) -> bool:
+    """Whether a script creates objects as other roles: the builder cannot become them, and their owners would be
+    lost."""
+    return any(
+        isinstance(item, ScriptStep)
+        and item.command.verdict is not Verdict.SKIP
+        and item.command.creates
+        and any(name in _IDENTITY for name, _ in item.state)
+        for item in items
+    )
+
+
 def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
@@ -107,12 +138,7 @@ def is_last(command: Command) -> bool:
 
 def is_handed(command: Command) -> bool:
     """Whether the operator runs a command when the builder's login has ended."""
-    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
-
-
-def _forces(command: Command) -> bool:
-    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
-    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
+    return command.kind in _HANDED or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
 def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
@@ -157,17 +183,9 @@ class Builder:
         return connect(purpose)
 
     def note(self, script: Divided) -> None:
-        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
-        cannot become them, and their owners would be lost."""
-        if any(
-            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
-            for item in script.main
-        ):
-            raise Refused(
-                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
-                "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
-            )
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
+        if sets_role(script.main):
+            raise Refused(f"{build_role.CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
 
@@ -191,7 +209,7 @@ class Builder:
     def altered_later(self) -> frozenset[tuple[str, str]]:
         """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
         commands = [command for command, _ in self.handed]
-        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        tables = {("table", str(each.relations[0])) for each in commands if each.kind is Kind.ROW_SECURITY}
         return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:
@@ -217,6 +235,8 @@ class Builder:
         if command.kind is Kind.REFRESH and self.within:
             self.unpopulated.append(command.relations[0])
             return True
+        if command.kind is Kind.FOREIGN_KEY and not self.within:
+            return member_keys.add(self.operator, self.connect, command)
         with self.operator("create an object for the builder") as connection:
             if not by_operator.harmless(connection, command) and not (
                 self.within and by_operator.reads_no_code(connection, command, self.within)
@@ -229,6 +249,8 @@ class Builder:
                             connection.execute(setting.statement.text)
                 connection.execute("SET check_function_bodies = off")  # to check one can run code
                 connection.execute(command.statement.text)
+                # Under the dump's, names in the next query could lead to its code.
+                connection.execute("SET LOCAL search_path = ''")
                 for statement in by_operator.given(connection, self.role.name):
                     connection.execute(statement)
                 if self.definitions is not None and (asking := self.definitions.asking(command, connection)):
@@ -262,7 +284,7 @@ class Builder:
                 sql.SQL(", ").join(map(sql.Identifier, self.within)), sql.Identifier(self.role.name)
             )
         )
-        for (statement,) in connection.execute(_TABLESPACES, [self.role.name]).fetchall():
+        for (statement,) in connection.execute(_TABLESPACES, {"role": self.role.name}).fetchall():
             connection.execute(str(statement).encode())
         self.definitions = None  # the hand-over compares the text of all definitions
 
@@ -270,7 +292,9 @@ class Builder:
         """Let the builder use the members of extensions; to be repeated when these change."""
         if self.within:
             return
-        for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
+        rights = _OF_ROWS + ", MAINTAIN" * (connection.info.server_version >= 170000)
+        values = {"role": self.role.name, "rights": rights}
+        for (statement,) in connection.execute(_ADMITTING, values).fetchall():
             connection.execute(str(statement).encode())
         superuser = connection.info.parameter_status("is_superuser") == "on"
         if superuser and connection.execute(_SECURED_MEMBERS).fetchone() is not None:
@@ -278,7 +302,7 @@ class Builder:
 
 
 _TABLESPACES: LiteralString = """
-SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
+SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %(role)s::text)
 FROM pg_catalog.pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
@@ -288,18 +312,21 @@ SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) 
 WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
   AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
 """
+# Not TRIGGER or REFERENCES on members of extensions: code in a trigger, or in a cast of a key, would run as their
+# owner.
+_OF_ROWS = "SELECT, INSERT, UPDATE, DELETE"
 _ADMITTING: LiteralString = (
     """
-SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace
-WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %(role)s::text)
+FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 UNION ALL
-SELECT pg_catalog.format('GRANT ALL ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         c.oid::pg_catalog.regclass, %s::text)
+SELECT pg_catalog.format('GRANT %%s ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'ALL' ELSE %(rights)s END,
+         CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass, %(role)s::text)
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND d.objsubid = 0
   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 UNION ALL
-SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %s::text)
+SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %(role)s::text)
 FROM pg_catalog.pg_foreign_data_wrapper
 UNION ALL
 """

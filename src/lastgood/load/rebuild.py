@@ -209,7 +209,7 @@ def _put_back(
         loaded.repaired.append(Repaired(what=named, why=how, line=0))
         emit(Caution(f"{named}: {how}"))
 
-    carrier = Carrier(rules.members, report, lenient=rules.lenient, trusted=rules.trusted)
+    carrier = Carrier(rules.members, report, lenient=rules.lenient, confined=rules.confined)
     quiet_event_triggers(connection)
     if live is not None:
         carrier.rows(live, connection, held)

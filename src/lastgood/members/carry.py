@@ -12,13 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 import psycopg
 from psycopg import sql
 
+from lastgood.dump.lexer.tokens import Statement
+from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.tree import parse
+from lastgood.dump.statements import Kind
 from lastgood.errors import Failed
-from lastgood.members import Deviation, MemberSurvey, UndumpedRows, untrusted
+from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
+from lastgood.members.untrusted import TRUST, executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
-from lastgood.postgres.roles.table_code import not_to_query
+from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -27,20 +32,27 @@ ReportPart = Callable[[str, str], object]
 
 RESTORED = "no dump holds it: restored as it was"
 NOT_RESTORED = "no dump holds it, and it was not restored: it remains only in the kept database"
-CALLS = "it calls functions, or the table's definitions do, which would run with your rights"
+_ALLOWED = frozenset({
+    "AlterDomainStmt", "AlterEnumStmt", "AlterExtensionContentsStmt", "AlterFunctionStmt", "AlterOwnerStmt",
+    "AlterPublicationStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "AlterTSDictionaryStmt", "AlterTableStmt",
+    "CommentStmt", "CreateFunctionStmt", "CreatePolicyStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateStatsStmt",
+    "CreateStmt", "CreateTrigStmt", "DropStmt", "IndexStmt", "RuleStmt", "ViewStmt",
+})  # fmt: skip
+_NATIVE = frozenset({"c", "internal"})
 
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error. ``trusted``: the operator trusts the code of the restore point."""
+    can't be restored is reported and is no error. ``confined``: where the role has rights that code could use, nothing
+    of the restore point is executed."""
 
     def __init__(
-        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, trusted: bool = False
+        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, confined: bool = True
     ) -> None:
-        self._trusted = trusted
         self._survey = survey
         self._report = report
         self._lenient = lenient
+        self._confined = confined
 
     def early(self, connection: Connection, extension: str) -> None:
         """Restore early parts; to be called right after an extension was created. Raises Failed."""
@@ -68,7 +80,7 @@ class Carrier:
                     _without_triggers(restored)
                     number = _copy_rows(live, restored, table, existing[table.relation])
             except psycopg.Error as error:
-                self._failed(named, table.extension, message_of(error), error)
+                self._failed(named, table.extension, error)
             else:
                 self._report(named, f"no dump holds them: {counted(number, 'row')} copied from the live database")
 
@@ -97,27 +109,36 @@ class Carrier:
 
     def _run(self, connection: Connection, departure: Deviation, commands: Iterable[str]) -> bool:
         named = departure.named
-        coded = frozenset() if self._trusted else not_to_query(connection)
         try:
             with connection.transaction():
                 for command in commands:
-                    if not untrusted.is_written(command):
+                    if not _allowed(command):
                         raise Failed(
                             f'cannot restore {named} of extension "{departure.extension}": the manifest has a command '
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
-                    if not self._trusted and untrusted.evaluates(command, coded):
-                        self._failed(named, departure.extension, CALLS)
+                    if self._confined and executes_others(connection, command) and strength(connection):
+                        self._not_run(named, departure.extension)
                         return False
                     connection.execute(command.encode())
         except psycopg.Error as error:
-            self._failed(named, departure.extension, message_of(error), error)
+            self._failed(named, departure.extension, error)
             return False
         return True
 
-    def _failed(self, named: str, extension: str, why: str, error: psycopg.Error | None = None) -> None:
-        if not self._lenient or (error is not None and not_caused_by_statement(error)):
+    def _not_run(self, named: str, extension: str) -> None:
+        why = "it would run functions of the restore point with your rights"
+        if not self._lenient:
+            raise Failed(
+                f'cannot restore {named} of extension "{extension}": {why}',
+                hint=f"{TRUST}. Or leave it in the kept database: --override extensions --reason TEXT",
+            )
+        self._report(named, f"{NOT_RESTORED} ({why})")
+
+    def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
+        why = message_of(error)
+        if not self._lenient or not_caused_by_statement(error):
             raise Failed(
                 f'cannot restore {named} of extension "{extension}": {why}',
                 hint="Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
@@ -141,3 +162,13 @@ def _without_triggers(connection: Connection) -> None:
     """Disable triggers, for superusers: the extension's keys and triggers have checked these rows before."""
     if connection.info.parameter_status("is_superuser") == "on":
         connection.execute("SET LOCAL session_replication_role = replica")
+
+
+def _allowed(command: str) -> bool:
+    if rule(Statement(command.encode(), 0, 0)).kind is Kind.SEQUENCE_POSITION:
+        return True
+    commands = parse(command)
+    if len(commands) != 1 or commands[0].tag not in _ALLOWED:
+        return False
+    options = commands[0].options if commands[0].tag == "CreateFunctionStmt" else ()
+    return not any(each.defname == "language" and each.arg.sval in _NATIVE for each in options)

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lastgood.config.signing import Signing
 from lastgood.dump.files.file_set import FileSet, open_any
 from lastgood.dump.files.formats import DumpSource
 from lastgood.errors import BadPoint, LastgoodError, os_reason
@@ -49,11 +48,6 @@ class RestorePoint:
             return self.manifest.purpose == "emergency"
         # Our emergency backups have this name. They may lack the manifest, which is written last.
         return re.search(r"(^|_)emergency", self.path.name) is not None
-
-    @property
-    def proved(self) -> bool:
-        """Whether a signature proves the origin of its manifest."""
-        return self.manifest is not None and Signing.key_file is not None and not self.unsigned
 
     @property
     def time_zone(self) -> str | None:

@@ -7,7 +7,7 @@ functions of the server another use: an expression that uses an operator or a ca
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lastgood.dump import names
@@ -18,9 +18,10 @@ FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated
 INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
 TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
+# Whoever uses it logs in as the server's user of the operating system does, where that needs no password.
+WITHOUT_PASSWORD = "user mapping without a password"
 OPERATOR, OPERATOR_SUPPORT, HANDLER = "operator", "operator class", "handler"
 EXPRESSION = "expression"
-MAPPING = "user mapping with the server's own identity"
 # Evaluated when the server plans a query on the table, analyzes it, or builds an index.
 PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
@@ -65,6 +66,11 @@ _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 _STORED = frozenset({"AlterPublicationStmt", "CreatePublicationStmt", "SelectStmt", "ViewStmt"})
 
 
+def computes_only(function: list[str]) -> bool:
+    """Whether a function, with its schema, is one of the server that does nothing but compute."""
+    return function[:-1] == [names.PG_CATALOG] and function[-1] in _ONLY_COMPUTE
+
+
 def constructs(node: Node) -> Iterator[str]:
     """The kind of each object that a statement creates and that can run as code. An expression in a place that is not
     known counts, too."""
@@ -91,8 +97,8 @@ def _constructs(node: Node) -> Iterator[str]:
             yield from _of_table(node.base)
             if any(option.defname in ("program", "filename") for option in node.options or ()):
                 yield PROGRAM
-        case "CreateUserMappingStmt" if any(map(_lends_identity, node.options or ())):
-            yield MAPPING
+        case "CreateUserMappingStmt" | "AlterUserMappingStmt" if _needs_no_password(node.options or ()):
+            yield WITHOUT_PASSWORD
         case "IndexStmt" if _runs_code(node.indexParams, node.whereClause):
             yield INDEX
         case "CreateStatsStmt" if _runs_code(node.exprs):
@@ -106,11 +112,9 @@ def _constructs(node: Node) -> Iterator[str]:
                 yield from _of_change(command)
 
 
-def _lends_identity(option: Any) -> bool:
-    """Whether an option, which only superusers may set, lets any role connect elsewhere without a password."""
-    if option.defname == "password_required":
-        return str(getattr(option.arg, "sval", "")).lower() not in ("true", "on", "yes", "1", "t", "y")
-    return option.defname in ("sslcert", "sslkey")
+def _needs_no_password(options: Iterable[Any]) -> bool:
+    needed = (each.arg.sval.lower() for each in options if each.defname == "password_required" and each.arg is not None)
+    return any(each not in ("true", "on", "yes", "1") for each in needed)
 
 
 def _of_table(table: Any) -> Iterator[str]:
@@ -150,22 +154,3 @@ def _runs_code(*expressions: Any) -> bool:
         ):
             return True
     return False
-
-
-def reads_constants(node: Any) -> bool:
-    """Whether statements or expressions may hold constants of types other than PostgreSQL's own, or constants whose
-    type the server chooses. To read one runs the checks of domains in its type."""
-    texts = casts = 0
-    for tag, fields in within(node):
-        if tag == "TypeCast" and "A_Const" in fields.get("arg", {}):
-            if not of_server(fields.get("typeName", {}).get("names")):
-                return True
-            casts += "sval" in fields["arg"]["A_Const"]
-        texts += tag == "A_Const" and "sval" in fields
-    return texts > casts
-
-
-def of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
-    """Whether a name is PostgreSQL's own, if the search path leads nowhere else."""
-    found = [part.get("String", {}).get("sval", "") for part in parts or ()]
-    return len(found) == 1 or found[:1] == [names.PG_CATALOG]

@@ -23,7 +23,7 @@ from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
-from lastgood.load.deferred import remainder
+from lastgood.load.deferred import remainder, rights
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import ActivityWatch
 from lastgood.models import Frozen
@@ -31,7 +31,6 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres import statistics
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
-from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.text.units import counted
 
@@ -73,14 +72,6 @@ WHERE n.nspname = %s AND c.relname = %s
 """
 
 
-_REFERENCED = """
-SELECT f.nspname::text, r.relname::text FROM pg_catalog.pg_constraint k
-JOIN pg_catalog.pg_class r ON r.oid = k.confrelid JOIN pg_catalog.pg_namespace f ON f.oid = r.relnamespace
-JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s AND k.conname = %s AND k.contype = 'f'
-"""
-
-
 class StepRecorder(Protocol):
     """The recorder of each step: the run's journal."""
 
@@ -112,10 +103,12 @@ def finish(
     oid: int,
     record: StepRecorder | None = None,
     limits: Limits | None = None,
+    trusted: bool = False,
 ) -> Finished:
     """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
 
-    Failed tasks are skipped, and the others done. ``limits`` of the server's load are checked before each task. Raises
+    Failed tasks are skipped, and the others done. Unless ``trusted``, so are those that would run code with rights of
+    the operator. ``limits`` of the server's load are checked before each task. Raises
     Stopped, with the failures, when work is left, or when the database was replaced meanwhile; Interrupted; Refused
     when another session is finishing the run; Failed when production is at risk; OSError of the record.
     """
@@ -124,7 +117,7 @@ def finish(
         return target.connect(application_name=f"lastgood watch {run}")
 
     limits = limits or Limits(max_wal_lag=context.pace.max_wal_lag)
-    with _Worker(target, run, oid, context) as worker, Pressure(watch, limits, context.emit) as pressure:
+    with _Worker(target, run, oid, context, trusted) as worker, Pressure(watch, limits, context.emit) as pressure:
         return worker.work(record, pressure)
 
 
@@ -149,18 +142,18 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
 
 
 class _Worker:
-    def __init__(self, target: Target, run: str, oid: int, context: Context) -> None:
+    def __init__(self, target: Target, run: str, oid: int, context: Context, trusted: bool) -> None:
         self._target = target
         self._run = run
         self._oid = oid
         self._context = context
+        self._trusted = trusted
         self._pause = threading.Event()
         self._failures: list[str] = []
         self._what = ""
         self._progress = (0, 1)
         self._indexes = self._foreign_keys = self._analyzed = 0
         self._gone: list[str] = []
-        self._coded: frozenset[tuple[str, str]] = frozenset()
         self._connection = self._connect()
         self._watch = ActivityWatch(target, run, self._connection, context.cancelled, self._report)
 
@@ -216,7 +209,6 @@ class _Worker:
 
     def work(self, record: StepRecorder | None, pressure: Pressure) -> Finished:
         tasks = remainder.read(self._connection, self._run)
-        self._coded = not_to_query(self._connection)
         total = len(tasks)
         self._progress = (0, total or 1)
         self._what = "statistics"
@@ -252,6 +244,8 @@ class _Worker:
     def _one(self, later: DeferredTask) -> None:
         """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
+            if remainder.state_of(self._connection, self._run, later) in ("open", "invalid"):
+                self._attempts(f"do {later}", partial(self._refuse_code, later))
             if later.kind is Kind.INDEX:
                 self._attempts(f"build {later}", partial(self._build, later), wait="0")
                 for statement in later.statements[1:]:
@@ -263,16 +257,9 @@ class _Worker:
             self._failures.append(str(failed))
             self._context.emit(Caution(str(failed)))
 
-    def _check_code(self, key: DeferredTask) -> None:
-        """Raise _Failed if the validation would run code with this session's rights: a list may have come with a dump,
-        and the server plans a query over both tables."""
-        tables = {(key.table.schema, key.table.name)}
-        tables.update(self._connection.execute(_REFERENCED, [key.table.schema, key.table.name, key.name]))
-        if not tables.isdisjoint(self._coded):
-            raise _Failed(
-                f"cannot validate {key}: definitions of its tables call functions, which would run with your rights; "
-                f"if you trust them, run: {key.statements[0]}"
-            )
+    def _refuse_code(self, later: DeferredTask) -> None:
+        if not self._trusted and (why := rights.why_not(self._connection, later)):
+            raise _Failed(f"cannot {'build' if later.kind is Kind.INDEX else 'validate'} {later}: {why}")
 
     def _build(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
@@ -290,14 +277,13 @@ class _Worker:
     def _analyze_expressions(self, later: DeferredTask) -> None:
         """Analyze the table of an index of expressions, whose statistics only ANALYZE gathers."""
         row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
-        if row is not None:
+        if row is not None and (self._trusted or not rights.analyzes_code(self._connection, later.table)):
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
     def _validate(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
         if self._is_gone(later, state) or state == "done":
             return
-        self._check_code(later)
         self._run_one(later, later.statements[0])
         self._foreign_keys += 1
 

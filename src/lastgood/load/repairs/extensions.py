@@ -34,7 +34,7 @@ def text(connection: Connection, command: Command, found: Extension, rules: Rule
     the extension that the command creates."""
     if found.as_language and found.name in rules.languages:
         language = rules.languages[found.name]
-        if language.trusted and language.handler[-1] != "plpgsql_call_handler" and not rules.trusted:
+        if language.trusted and language.handler[-1] != "plpgsql_call_handler" and rules.confined:
             # The manifest says so: under a trusted name, any role could use a language that is not.
             raise Failed(
                 f'cannot create the trusted language "{found.name}": its handler "{language.handler[-1]}" could give '

@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.postgres.errors import failed, one_line
+from lastgood.postgres.mark import RunName
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
-from lastgood.text.quoting import identifier
+from lastgood.text.quoting import identifier, literal
 
 PREFIX = "lastgood_build_"
 # An operator may make this group, and allow it in pg_hba.conf where no line allows a login by password; and this role,
@@ -50,7 +51,7 @@ class RoleMark(BaseModel):
     tool: str = "lastgood"
     v: int = 1
     role: str = "builder"
-    run: str
+    run: RunName
     live: str
     database: str
 
@@ -340,13 +341,17 @@ def close(maintenance: Connection, name: str) -> None:
                 hint="End them with pg_terminate_backend, then run: lastgood abort",
             )
         time.sleep(POLL)
-    prepared = maintenance.execute(
-        "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1", [name]
-    ).fetchone()
-    if prepared is not None:
+    refuse_prepared(maintenance, name)
+
+
+def refuse_prepared(maintenance: Connection, name: str) -> None:
+    """Raise Failed if the role left a prepared transaction, which could be committed later."""
+    query = "SELECT gid::text, database::text FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1"
+    if (prepared := maintenance.execute(query, [name]).fetchone()) is not None:
+        gid, database = prepared
         raise Failed(
-            f'cannot continue: code in the restore point left the prepared transaction "{prepared[0]}"',
-            hint=f"Run ROLLBACK PREPARED '{prepared[0]}' in its database, then: lastgood abort",
+            f'cannot continue: code in the restore point left the prepared transaction "{gid}"',
+            hint=f'In database "{database}", run: ROLLBACK PREPARED {literal(gid)}. Then run: lastgood abort',
         )
 
 
@@ -358,15 +363,23 @@ def close_if_left(maintenance: Connection, name: str) -> None:
 
 def changed_password(maintenance: Connection, role: BuildRole) -> bool:
     """Whether the role's password is another than the run's: with a password that it knows, code of the restore point
-    could have opened sessions of its own. False where this role may not read it."""
+    could have opened sessions of its own. Where this role may not read it, a login shows it."""
     try:
         row = maintenance.execute(
             "SELECT rolpassword IS DISTINCT FROM %s FROM pg_catalog.pg_authid WHERE rolname = %s",
             [role.verifier, role.name],
         ).fetchone()
     except psycopg.errors.InsufficientPrivilege:
-        return False
+        return not _can_log_in(role)
     return row is None or bool(row[0])
+
+
+def _can_log_in(role: BuildRole) -> bool:
+    try:
+        role.target.connect(application_name="lastgood login").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def end(maintenance: Connection, operator: Target, name: str) -> None:

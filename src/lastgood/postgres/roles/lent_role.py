@@ -43,6 +43,11 @@ SELECT 'does not have "' || current_user || '" as a member'
 FROM pg_catalog.pg_roles r WHERE r.rolname = %(role)s AND NOT pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')
 """
 
+_SET_IN = """
+SELECT d.datname::text FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+WHERE s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
+"""
+
 
 def role_for(
     maintenance: Connection,
@@ -91,6 +96,9 @@ def verify(
                 )
             # Of an earlier restore point's code.
             connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
+            for (name,) in maintenance.execute(_SET_IN, [role]).fetchall():
+                statement = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} RESET ALL")
+                connection.execute(statement.format(sql.Identifier(name)))
     except (psycopg.OperationalError, UnicodeError) as error:
         raise NoSecondLogin(
             f"{CANNOT}: the role of --build-as cannot log in: {one_line(error)}", hint=OR_TRUST
@@ -128,6 +136,7 @@ def close(maintenance: Connection, role: BuildRole) -> None:
                 hint="End them with pg_terminate_backend, then run: lastgood abort",
             )
         time.sleep(POLL)
+    build_role.refuse_prepared(maintenance, role.name)
 
 
 def _terminated(maintenance: Connection, role: str, database: str) -> Sequence[object]:

@@ -78,8 +78,8 @@ class Build:
                     strict=request.strict,
                     allow_orphans=request.allow_orphans,
                     members=run.prepared.members,
-                    trusted=bool(request.code.trusted),
                     lenient=any(each.item == EXTENSIONS for each in request.overrides),
+                    confined=not request.code.trusted,
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
             builder = _builder(run, connection)
