@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 
@@ -336,6 +337,19 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
         later("COMMENT ON ROLE postgres IS ''"),
         later("ALTER TABLE public.t OWNER TO mallory"),
         later("ALTER TABLE public.t CLUSTER ON i, DISABLE ROW LEVEL SECURITY"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (evil(q), public.evil(q))"),
+        later("CREATE INDEX CONCURRENTLY i ON public.other (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (q)", "ALTER TABLE public.t VALIDATE CONSTRAINT c"),
+        later("ALTER TABLE public.t VALIDATE CONSTRAINT i"),
+        later(
+            "CREATE INDEX CONCURRENTLY i ON public.t (q)", settings=("SET search_path = 'a\\', '; SELECT evil(); --'",)
+        ),
+        later(
+            "CREATE INDEX CONCURRENTLY i ON public.t (q) WHERE q <> 'a\\'",
+            settings=("SET standard_conforming_strings = off",),
+        ),
+        replace(later("ALTER TABLE public.t VALIDATE CONSTRAINT c"), kind=Kind.FOREIGN_KEY),
+        replace(later("ALTER TABLE public.other VALIDATE CONSTRAINT i"), kind=Kind.FOREIGN_KEY),
         later("SELECT pg_catalog.pg_restore_relation_stats('relname', 't'), evil()"),
         later("CREATE INDEX CONCURRENTLY j ON public.t (q)"),
         later("CREATE INDEX CONCURRENTLY i ON public.u (q)"),
