@@ -14,7 +14,6 @@ from psycopg import sql
 
 from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Kind, Setting
-from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
 from lastgood.postgres.errors import failed
@@ -70,11 +69,9 @@ class OperatorsPart:
         return self.builder.takes(command, self._path, error)
 
     def hand_over(self, maintenance: Connection, operator: Target) -> None:
-        """End the role, and give its objects their owners and grants. Raises Failed."""
+        """End the role, and give its objects their owners and grants. Raises CodeActed, Failed."""
         role = self.builder.role
-        if build_role.changed_password(maintenance, role):
-            raise Failed("cannot use the restored database: code in it changed the password of the build role")
-        hand_over.close(maintenance, role)
+        hand_over.close_unchanged(maintenance, role)
         with self.builder.operator("hand over") as connection:
             for statement in UNGUARD:
                 connection.execute(statement)

@@ -32,11 +32,11 @@ from lastgood.dump.rulings.objects import publication
 from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
-from lastgood.errors import Refused
+from lastgood.errors import OR_TRUST, Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator
 from lastgood.load.definitions import Definitions
-from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
+from lastgood.load.repairs.repair import CODE_TRIED, DEFINITIONS_CHANGE, INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection
@@ -177,7 +177,8 @@ class Builder:
             raise Refused(
                 "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
                 "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
+                hint="Choose a restore point made without --use-set-session-authorization: lastgood points. "
+                + OR_TRUST,
             )
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
@@ -333,8 +334,7 @@ _GUARD: tuple[LiteralString, ...] = (
     BEGIN
       GET DIAGNOSTICS context = PG_CONTEXT;
       IF strpos(context, E'\\n') > 0 THEN
-        RAISE EXCEPTION 'code in the restore point tried to run %', tg_tag
-          USING ERRCODE = 'insufficient_privilege', HINT = 'Definitions do not change while a restore runs.';
+        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
       END IF;
     END $$
     """,

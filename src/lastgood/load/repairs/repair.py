@@ -9,9 +9,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import psycopg
 from psycopg import sql
 
 from lastgood.dump.statements import Command, Kind
+from lastgood.errors import OR_TRUST
 from lastgood.facts import LanguageFacts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
@@ -22,10 +24,8 @@ OWNERS = frozenset({Kind.OWNER, Kind.SESSION_AUTHORIZATION})
 PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
 INSUFFICIENT_PRIVILEGE = "42501"
-NEEDS_RIGHTS = (
-    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: --trust-code REASON."
-)
+CODE_TRIED = "code in the restore point tried to run"
+DEFINITIONS_CHANGE = "A function of the restore point changes definitions while it is restored."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,13 @@ class Record:
 # refuses them.
 _COLUMN_OPTIONS = re.compile(rb"(ALTER .*\bALTER COLUMN .* SET \()(.*)(\))\s*\Z", re.DOTALL)
 _INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:,\s*|\Z)")
+
+
+def denied(error: psycopg.Error) -> str:
+    """The hint for what the server denied to the role that loads a restore point."""
+    changing = (error.diag.message_primary or "").startswith(CODE_TRIED)
+    why = DEFINITIONS_CHANGE if changing else "The role that runs code of the restore point may not do this."
+    return f"{why} {OR_TRUST}"
 
 
 def text_to_send(command: Command) -> bytes | None:
