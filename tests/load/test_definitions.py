@@ -101,15 +101,16 @@ def test_a_routine_and_a_view_that_code_replaced_are_found(
     with pytest.raises(Failed) as raised:
         restore(server.target(live, user=OPERATOR), store, "code.sql", into)
     assert isinstance(raised.value, CodeActed)
+    assert raised.value.hint == ("Choose another restore point: lastgood points. Find out who created this code.")
     assert str(raised.value) == (
-        "cannot use the restored database: 7 differences in definitions since the proof\n"
-        "  function public.honest(): changed by code\n"
-        "  view public.plain: changed by code\n"
-        "  operator public.@@@(integer,integer): changed by code\n"
-        "  cast (public.other AS text): changed by code\n"
-        "  trigger fires on public.watched: changed by code\n"
-        "  rule rules on public.watched: changed by code\n"
-        "  policy allows on public.watched: changed by code"
+        "cannot use the restored database: 7 definitions are not as in the restore point\n"
+        "  function public.honest(): changed by code while it was restored\n"
+        "  view public.plain: changed by code while it was restored\n"
+        "  operator public.@@@(integer,integer): changed by code while it was restored\n"
+        "  cast (public.other AS text): changed by code while it was restored\n"
+        "  trigger fires on public.watched: changed by code while it was restored\n"
+        "  rule rules on public.watched: changed by code while it was restored\n"
+        "  policy allows on public.watched: changed by code while it was restored"
     )
 
 

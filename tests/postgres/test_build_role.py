@@ -13,6 +13,7 @@ from lastgood.errors import Refused
 from lastgood.load.builder import RENEW_SECONDS, Builder
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
+from lastgood.postgres.roles.second_login import NoSecondLogin
 from lastgood.postgres.server import Connection
 from tests.postgres.made_roles import roles
 
@@ -109,15 +110,15 @@ def test_an_operator_who_may_not_create_roles_is_refused(
     with server.target("postgres").connect() as connection:
         connection.execute("CREATE ROLE only_login LOGIN")
     operator = server.target("postgres", user="only_login")
-    with operator.connect() as maintenance, pytest.raises(build_role.NoSecondLogin) as raised:
+    with operator.connect() as maintenance, pytest.raises(NoSecondLogin) as raised:
         build_role.probe(maintenance, operator, live)
     assert str(raised.value) == (
         'cannot run code in the restore point as a role without rights: role "only_login" may not create a role '
         "(permission denied to create role)"
     )
     assert raised.value.hint == (
-        'Once, as a superuser: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. Or, '
-        "if you trust the code: --trust-code REASON"
+        'As a superuser, run once: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. '
+        "If you trust the code: --trust-code REASON"
     )
     assert raised.value.exit_status == 3
     with server.target("postgres").connect() as connection:
@@ -139,7 +140,7 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
 ) -> None:
     target = closed_server.target("postgres")
     with target.connect() as maintenance:
-        with pytest.raises(build_role.NoSecondLogin) as raised:
+        with pytest.raises(NoSecondLogin) as raised:
             build_role.probe(maintenance, target, "app")
         message = str(raised.value)
         assert message.startswith(
@@ -148,9 +149,9 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
         )
         assert message.count("no pg_hba.conf entry") == 1
         assert raised.value.hint == (
-            'Run CREATE ROLE lastgood_builders, add "local all +lastgood_builders scram-sha-256" as the first line of '
-            "pg_hba.conf, and reload the server. Or name a role that can log in: --build-as URL. Or, if you "
-            "trust the code: --trust-code REASON"
+            'Run: CREATE ROLE lastgood_builders. Then add "local all +lastgood_builders scram-sha-256" as the first '
+            "line of pg_hba.conf, and run: SELECT pg_reload_conf(). Or name a role that can log in: --build-as URL. "
+            "If you trust the code: --trust-code REASON"
         )
         assert roles(maintenance) == []
         maintenance.execute("CREATE ROLE lastgood_builders")
@@ -172,6 +173,7 @@ def test_a_role_of_that_name_that_is_not_the_runs_stays(
         assert str(raised.value) == (
             f'cannot create the role "{NAME}": a role of that name exists, and it is not one of this run'
         )
+        assert raised.value.hint == (f'Run: ALTER ROLE "{NAME}" RENAME TO "{NAME}_old". Then run the command again.')
         assert roles(maintenance) == [NAME]
         maintenance.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(NAME)))
 

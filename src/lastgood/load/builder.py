@@ -178,7 +178,7 @@ class Builder:
                 "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
                 "for the objects that it creates (pg_dump --use-set-session-authorization)",
                 hint="Choose a restore point made without --use-set-session-authorization: lastgood points. "
-                + OR_TRUST,
+                f"{OR_TRUST}",
             )
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
@@ -334,7 +334,8 @@ _GUARD: tuple[LiteralString, ...] = (
     BEGIN
       GET DIAGNOSTICS context = PG_CONTEXT;
       IF strpos(context, E'\\n') > 0 THEN
-        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
+        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag
+          USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
       END IF;
     END $$
     """,
