@@ -154,8 +154,19 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
             "If you trust the code: --trust-code REASON"
         )
         assert roles(maintenance) == []
-        maintenance.execute("CREATE ROLE lastgood_builders")
+        maintenance.execute("CREATE ROLE lastgood_builders; CREATE ROLE its_operator LOGIN CREATEROLE")
         hba = closed_server.data / "pg_hba.conf"
+        hba.write_text(hba.read_text() + "local all its_operator trust\n")
+        maintenance.execute("SELECT pg_reload_conf()")
+        weaker = closed_server.target("postgres", user="its_operator")
+        with weaker.connect() as connection, pytest.raises(NoSecondLogin) as raised:
+            build_role.probe(connection, weaker, "app")
+        assert raised.value.hint == (
+            'As a superuser, run: GRANT lastgood_builders TO "its_operator" WITH ADMIN OPTION. Then add "local all '
+            '+lastgood_builders scram-sha-256" as the first line of pg_hba.conf, and run: SELECT pg_reload_conf(). Or '
+            "name a role that can log in: --build-as URL. If you trust the code: --trust-code REASON"
+        )
+        maintenance.execute("DROP ROLE its_operator")
         hba.write_text("local all +lastgood_builders scram-sha-256\n" + hba.read_text())
         maintenance.execute("SELECT pg_reload_conf()")
         build_role.probe(maintenance, target, "app")

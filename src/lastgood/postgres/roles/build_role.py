@@ -204,16 +204,8 @@ def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -
         # To give away and to drop what the role owns, and to end its sessions.
         options = " WITH INHERIT TRUE, SET TRUE" if maintenance.info.server_version >= 160000 else ""
         yield sql.SQL("GRANT {} TO CURRENT_USER" + options).format(role)
-    if maintenance.execute(_PLAIN_GROUP, [second_login.GROUP]).fetchone() is not None:
+    if second_login.group(maintenance) is second_login.Group.USABLE:
         yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(second_login.GROUP), role)
-
-
-# The group must add nothing to the role's rights.
-_PLAIN_GROUP = """
-SELECT FROM pg_catalog.pg_roles r
-WHERE rolname = %s AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid)
-"""
 
 
 def left(maintenance: Connection) -> list[LeftRole]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 import psycopg
 
@@ -89,12 +90,45 @@ def log_in(maintenance: Connection, operator: Target, name: str, password: str) 
     )
 
 
+class Group(Enum):
+    """The group that pg_hba.conf admits: whether it exists, and this role can grant it."""
+
+    MISSING = "missing"
+    CLOSED = "closed"
+    USABLE = "usable"
+
+
+def group(maintenance: Connection) -> Group:
+    """Look the group up. It must add nothing to the rights of its members."""
+    row = maintenance.execute(_GROUP, [GROUP]).fetchone()
+    if row is None:
+        return Group.MISSING
+    return Group.USABLE if row[0] else Group.CLOSED
+
+
+# Before 16, CREATEROLE grants any role.
+_GROUP = """
+SELECT pg_catalog.pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+       OR (SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user)
+          AND pg_catalog.current_setting('server_version_num')::int4 < 160000
+FROM pg_catalog.pg_roles r
+WHERE rolname = %s AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid)
+"""
+
+
 def _admitting(maintenance: Connection) -> str:
     """How to admit the roles to the server from this machine."""
-    return (
-        f'Run: CREATE ROLE {GROUP}. Then add "{_line(maintenance)}" as the first line of pg_hba.conf, and run: SELECT '
-        "pg_reload_conf()."
-    )
+    found, user = group(maintenance), identifier(maintenance.info.user)
+    if maintenance.info.parameter_status("is_superuser") == "on":
+        first = f"Run: CREATE ROLE {GROUP}. Then add" if found is Group.MISSING else "Add"
+    elif found is Group.MISSING:
+        first = f"As a superuser, run: CREATE ROLE {GROUP} ADMIN {user}. Then add"
+    elif found is Group.CLOSED:
+        first = f"As a superuser, run: GRANT {GROUP} TO {user} WITH ADMIN OPTION. Then add"
+    else:
+        first = "Add"
+    return f'{first} "{_line(maintenance)}" as the first line of pg_hba.conf, and run: SELECT pg_reload_conf().'
 
 
 def _line(maintenance: Connection) -> str:
