@@ -183,7 +183,7 @@ def _permitted(
     maintenance: Connection, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
 ) -> CodeRun | None:
     """Who runs code of the restore point, None without any. Raises Refused if the server does not meet a requirement of
-    the restore point, or if the policy forbids its code."""
+    the restore point, or a role without rights cannot create its objects."""
     name = chosen.point.path.name
     needs.require(maintenance, chosen.facts, chosen.summary, replace(rules, copy=True), name)
     code = code_run(maintenance, chosen.summary, policy)
