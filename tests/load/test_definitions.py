@@ -114,6 +114,22 @@ def test_a_routine_and_a_view_that_code_replaced_are_found(
     )
 
 
+def test_a_guard_refuses_code_that_changes_definitions(
+    server: EmbeddedServer, place: tuple[str, str], store: Path
+) -> None:
+    live, into = place
+    (store / "code.sql").write_bytes(
+        hostile.hostile_dump(f"{REPLACING}\nCREATE VIEW public.z AS\n SELECT '(1)'::public.holder AS i;")
+    )
+    with pytest.raises(Failed) as raised:
+        restore(server.target(live), store, "code.sql", into)
+    assert "code in the restore point tried to run CREATE FUNCTION" in str(raised.value)
+    assert raised.value.hint == (
+        "A function of the restore point changes definitions while it is restored. If you trust the code: --trust-code "
+        "REASON"
+    )
+
+
 @pytest.mark.postgres(15, 18)
 def test_code_that_changes_nothing_is_restored(server: EmbeddedServer, place: tuple[str, str], store: Path) -> None:
     live, into = place

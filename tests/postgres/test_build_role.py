@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.errors import Refused
+from lastgood.errors import Failed, Refused
 from lastgood.load.builder import RENEW_SECONDS, Builder
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
@@ -61,6 +61,38 @@ def test_it_logs_in_without_any_right_and_ends(server: EmbeddedServer, new_datab
         build_role.end(maintenance, server.target(live), role.name)
         build_role.end(maintenance, server.target(live), role.name)  # nothing is left to do
         assert roles(maintenance) == []
+
+
+def test_what_keeps_the_role_from_ending_is_named(
+    server: EmbeddedServer, new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = new_database("app")
+    with server.target("postgres").connect() as maintenance:
+        role = made(server, maintenance, live)
+        with role.target.connect() as connection:
+            pid = connection.info.backend_pid
+            with monkeypatch.context() as patch, pytest.raises(Failed) as raised:
+                patch.setattr(build_role, "ENDED_WITHIN", 0.0)
+                build_role.close(maintenance, NAME)
+        assert str(raised.value) == f'cannot terminate 1 session of role "{NAME}" within 0 s: process {pid}'
+        waiting, then = raised.value.hint.split(NAME)
+        assert waiting == (
+            "Find what they wait for: SELECT pid, wait_event, query FROM pg_stat_activity WHERE usename = '"
+        )
+        assert then == "'. Then run: lastgood status"
+        role = made(server, maintenance, live)
+        with role.target.connect() as connection:
+            connection.execute("CREATE SCHEMA its_own")
+            connection.execute("BEGIN; CREATE TABLE its_own.t (); PREPARE TRANSACTION 'it''s'")
+        with pytest.raises(Failed) as raised:
+            build_role.close(maintenance, NAME)
+        assert (raised.value.message, raised.value.hint) == (
+            'cannot continue: code in the restore point left the prepared transaction "it\'s"',
+            f"In database \"{live}\", run: ROLLBACK PREPARED 'it''s'. Then run: lastgood status",
+        )
+        with server.target(live).connect() as connection:
+            connection.execute("ROLLBACK PREPARED 'it''s'")
+        build_role.end(maintenance, server.target(live), NAME)
 
 
 @ENDS
