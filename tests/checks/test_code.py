@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -138,6 +139,11 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     ]
     trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
     assert _privileges(trusted) == []
+    # The reason counts more than a role of the environment or of lastgood.toml.
+    common = ["--db", str(target), "--store", str(store), "--state", str(store / "state"), "--json"]
+    lent = {**os.environ, "LASTGOOD_BUILD_AS": "postgresql://code_builder@/postgres"}
+    planned = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--trust-code", "ours", environment=lent)
+    assert json.loads(planned.stdout)["code"]["trusted"] == "ours", planned.stderr
     report = restore(target, store, "code.sql", f"{live}_new", policy=CodePolicy("our own backup"))
     assert report.code is not None and report.code.trusted == "our own backup"
     with server.target(f"{live}_new").connect() as connection:
@@ -298,12 +304,23 @@ def test_options_that_say_nothing(store: Path, options: tuple[str, ...], message
     assert (done.returncode, json.loads(done.stdout)["error"]["message"]) == (2, message)
 
 
+PL = LanguageFacts(
+    name="pl",
+    trusted=True,
+    handler=("pg_catalog", "plpgsql_call_handler"),
+    inline=("pg_catalog", "plpgsql_inline_handler"),
+    validator=("pg_catalog", "plpgsql_validator"),
+)
+
+
 @pytest.mark.parametrize(
     ("language", "refused"),
     [
-        (LanguageFacts(name="pl", trusted=True, handler=("pg_catalog", "plpgsql_call_handler")), False),
-        (LanguageFacts(name="pl", trusted=False, handler=("pg_catalog", "plpgsql_call_handler")), True),
-        (LanguageFacts(name="pl", trusted=True, handler=("public", "plpython3_call_handler")), True),
+        (PL, False),
+        (PL.model_copy(update={"trusted": False}), True),
+        (PL.model_copy(update={"handler": ("public", "plpython3_call_handler")}), True),
+        (PL.model_copy(update={"inline": ("pg_catalog", "string_agg_serialize")}), True),
+        (PL.model_copy(update={"validator": ("pg_catalog", "lo_unlink")}), True),
     ],
 )
 def test_a_language_that_gives_more_rights_than_its_name(

@@ -129,7 +129,8 @@ class Field:
             and not (in_place and not superuser and "in place by superuser" in each.notes)
         ]
 
-    def _text(self, text: str, construct: Construct | None = None) -> bytes:
+    def text(self, text: str, construct: Construct | None = None) -> bytes:
+        """A text with the names of this field, and those of a construct."""
         values = {"folder": str(self.folder), "live": self.live, "user": self.user, "server": str(self.server.folder)}
         if construct is not None:
             values |= {"home": construct.home, "id": construct.id}
@@ -140,7 +141,7 @@ class Field:
         inside = (HERE / "inside.sql").read_text() if loud else ""
         probes = (HERE / "probes.sql").read_text().replace("{inside}", inside)
         with self.at_rest(database, user=self.user) as connection:
-            connection.execute(self._text((HERE / "honest.sql").read_text()))
+            connection.execute(self.text((HERE / "honest.sql").read_text()))
             done = set()
             for construct in self.can_run(battery, in_place=in_place):
                 home = sql.Identifier(construct.home)
@@ -148,9 +149,9 @@ class Field:
                 connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(home))  # as on public
                 connection.execute(sql.SQL("SET search_path = {}, public").format(home))
                 if construct.home not in done:
-                    connection.execute(self._text(probes, construct))
+                    connection.execute(self.text(probes, construct))
                     done.add(construct.home)
-                connection.execute(self._text(construct.statements, construct))
+                connection.execute(self.text(construct.statements, construct))
 
     def _dump(self, database: str, path: Path, *options: str) -> Path:
         target = self.server.target(database, user=self.admin).with_settings({"lastgood_test.quiet": "on"})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.damaged.restore import restore_readable
 from lastgood.errors import Failed
 from lastgood.load.hand_over import CodeActed
 from lastgood.postgres.embedded import EmbeddedServer
@@ -20,6 +21,9 @@ REPLACING = """
 CREATE FUNCTION public.honest() RETURNS integer LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
 
 CREATE VIEW public.plain AS
+ SELECT 1 AS i;
+
+CREATE VIEW public.asks WITH (security_invoker='true') AS
  SELECT 1 AS i;
 
 CREATE OPERATOR public.@@@ (
@@ -37,10 +41,15 @@ CREATE CAST (public.other AS text) WITH INOUT;
 CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 
 CREATE TABLE public.watched (
-\ti integer
+\ti integer,
+\tj integer
 );
 
 CREATE TRIGGER fires AFTER INSERT ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+
+CREATE TRIGGER keeps AFTER UPDATE ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+
+ALTER TABLE public.watched ENABLE ROW LEVEL SECURITY;
 
 CREATE RULE rules AS ON DELETE TO public.watched DO ALSO NOTIFY one;
 
@@ -52,6 +61,8 @@ BEGIN
   CREATE OR REPLACE VIEW public.plain AS SELECT 2 AS i;
   DROP TRIGGER fires ON public.watched;
   CREATE TRIGGER fires BEFORE INSERT ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+  CREATE OR REPLACE TRIGGER keeps AFTER UPDATE OF j ON public.watched FOR EACH ROW EXECUTE FUNCTION public.fire();
+  ALTER VIEW public.asks RESET (security_invoker);
   CREATE OR REPLACE RULE rules AS ON DELETE TO public.watched DO ALSO NOTIFY two;
   ALTER POLICY allows ON public.watched USING (true);
   DROP OPERATOR public.@@@ (integer, integer);
@@ -103,12 +114,14 @@ def test_a_routine_and_a_view_that_code_replaced_are_found(
     assert isinstance(raised.value, CodeActed)
     assert raised.value.hint == ("Choose another restore point: lastgood points. Find out who created this code.")
     assert str(raised.value) == (
-        "cannot use the restored database: 7 definitions are not as in the restore point\n"
+        "cannot use the restored database: 9 definitions are not as in the restore point\n"
         "  function public.honest(): changed by code while it was restored\n"
         "  view public.plain: changed by code while it was restored\n"
+        "  view public.asks: changed by code while it was restored\n"
         "  operator public.@@@(integer,integer): changed by code while it was restored\n"
         "  cast (public.other AS text): changed by code while it was restored\n"
         "  trigger fires on public.watched: changed by code while it was restored\n"
+        "  trigger keeps on public.watched: changed by code while it was restored\n"
         "  rule rules on public.watched: changed by code while it was restored\n"
         "  policy allows on public.watched: changed by code while it was restored"
     )
@@ -131,6 +144,15 @@ def test_a_guard_refuses_code_that_changes_definitions(
 
 
 @pytest.mark.postgres(15, 18)
+def test_the_readable_part_of_a_damaged_dump_too(server: EmbeddedServer, place: tuple[str, str], store: Path) -> None:
+    live, into = place
+    whole = hostile.hostile_dump(f"{REPLACING}\nCREATE VIEW public.z AS\n SELECT '(1)'::public.holder AS i;")
+    (store / "code.sql").write_bytes(whole[: whole.rindex(b"-- PostgreSQL database dump complete")])
+    with pytest.raises(CodeActed):
+        restore_readable(server.target(live, user=OPERATOR), store, ["code.sql"], into)
+
+
+@pytest.mark.postgres(15, 18)
 def test_code_that_changes_nothing_is_restored(server: EmbeddedServer, place: tuple[str, str], store: Path) -> None:
     live, into = place
     honest = re.sub(r"(?<=BEGIN\n).*(?=  RETURN)", "", REPLACING, flags=re.DOTALL)
@@ -138,3 +160,6 @@ def test_code_that_changes_nothing_is_restored(server: EmbeddedServer, place: tu
         hostile.hostile_dump(f"{honest}\nCREATE VIEW public.z AS\n SELECT '(1)'::public.holder AS i;")
     )
     restore(server.target(live, user=OPERATOR), store, "code.sql", into)
+    with server.target(into).connect() as connection:
+        secured = connection.execute("SELECT relrowsecurity FROM pg_class WHERE relname = 'watched'").fetchone()
+    assert secured == (True,)

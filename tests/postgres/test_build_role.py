@@ -205,6 +205,25 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
         assert roles(maintenance) == ["lastgood_builders"]
 
 
+def test_a_changed_password_is_found_by_a_login_where_it_cannot_be_read(closed_server: EmbeddedServer) -> None:
+    hba = closed_server.data / "pg_hba.conf"
+    hba.write_text("local all operator trust\nlocal all +lastgood_builders scram-sha-256\n" + hba.read_text())
+    with closed_server.target("postgres").connect() as maintenance:
+        maintenance.execute(b"CREATE ROLE lastgood_builders; CREATE ROLE operator LOGIN CREATEDB CREATEROLE")
+        if maintenance.info.server_version >= 160000:
+            maintenance.execute("GRANT lastgood_builders TO operator WITH ADMIN OPTION")
+        maintenance.execute("SELECT pg_reload_conf()")
+        maintenance.execute("CREATE DATABASE app OWNER operator")
+    target = closed_server.target("postgres", user="operator")
+    with target.connect() as connection:
+        role = build_role.make(connection, target, run=RUN, live="app", database="app")
+        assert not build_role.changed_password(connection, role)
+        with role.target.connect() as session:
+            session.execute("ALTER ROLE CURRENT_USER PASSWORD 'known'")
+        assert build_role.changed_password(connection, role)
+        build_role.end(connection, target, role.name)
+
+
 def test_a_role_of_that_name_that_is_not_the_runs_stays(
     server: EmbeddedServer, new_database: Callable[[str], str]
 ) -> None:

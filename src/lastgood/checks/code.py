@@ -13,11 +13,12 @@ from lastgood.facts import Facts
 from lastgood.in_place.definitions.against_facts import schemas_of
 from lastgood.in_place.definitions.sorting import event_triggers, placed
 from lastgood.load import by_operator
+from lastgood.load.builder import CHOOSE_ANOTHER, SETS_ROLE, sets_role
 from lastgood.load.repairs import what
 from lastgood.plan.plan import CodePolicy, CodeRun
 from lastgood.postgres.roles import build_role, lent_role
-from lastgood.postgres.roles.second_login import NoSecondLogin
-from lastgood.postgres.server import Connection, only_row
+from lastgood.postgres.roles.second_login import CANNOT, NoSecondLogin
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.text.units import counted, listed
 
 SHOWN = 10
@@ -29,7 +30,7 @@ def second_login(s: Subject) -> Iterator[Finding | Passed]:
     if s.summary is None or s.facts is None:
         if not s.request.code.trusted and (expected := _expected(s)):
             try:
-                _log_in(s)
+                try_login(s.maintenance, s.request.target, s.request.code, run=s.request.run)
             except NoSecondLogin as error:
                 has_manifest = s.point is not None and s.point.manifest is not None
                 yield _no_login(error, expected, level="refusal" if has_manifest else "caution")
@@ -37,6 +38,14 @@ def second_login(s: Subject) -> Iterator[Finding | Passed]:
     run = code_run(s.maintenance, s.summary, s.request.code)
     if run is None or not run.confined:
         return
+    if s.in_place is None and sets_role(s.summary.script.items):
+        yield Finding(
+            level="refusal",
+            code="code_sets_role",
+            text=f"{CANNOT}: {SETS_ROLE}",
+            hint=CHOOSE_ANOTHER,
+            final=True,
+        )
     for name in _always(s, s.summary):
         yield Finding(
             level="refusal",
@@ -50,19 +59,20 @@ def second_login(s: Subject) -> Iterator[Finding | Passed]:
     if needing := beyond(s.maintenance, s.summary, s.facts, within=going(s)):
         yield Finding(level="refusal", code="code_needs_rights", text=needing, hint=OR_TRUST, known="tried", final=True)
     try:
-        _log_in(s)
+        try_login(s.maintenance, s.request.target, s.request.code, run=s.request.run)
     except NoSecondLogin as error:
         yield _no_login(error, _would_run(s, run))
     else:
         yield Passed(text="a role without rights can log in and run code of the restore point", known="tried")
 
 
-def _log_in(s: Subject) -> None:
-    """Make a role, log in and drop it; or verify the role of ``build_as``. Raises NoSecondLogin."""
-    if s.request.code.build_as is not None:
-        lent_role.verify(s.maintenance, s.request.target, s.request.code.build_as, run=s.request.run)
+def try_login(maintenance: Connection, target: Target, policy: CodePolicy, *, run: str | None = None) -> None:
+    """Make a role, log in and drop it; or verify the role of ``build_as``. ``target``: the live database. Raises
+    NoSecondLogin."""
+    if policy.build_as is not None:
+        lent_role.verify(maintenance, target, policy.build_as, run=run)
     else:
-        build_role.probe(s.maintenance, s.request.target, s.database.name)
+        build_role.probe(maintenance, target, target.dbname)
 
 
 def _no_login(error: NoSecondLogin, code: str, *, level: Level = "refusal") -> Finding:
@@ -141,7 +151,11 @@ def beyond(connection: Connection, summary: DumpSummary, facts: Facts, *, within
 
 def require(connection: Connection, summary: DumpSummary, facts: Facts, point: str, run: CodeRun | None) -> None:
     """Raise Refused if a role without rights is to build a restore point and cannot."""
-    if run is not None and run.confined and (needing := beyond(connection, summary, facts)):
+    if run is None or not run.confined:
+        return
+    if sets_role(summary.script.items):
+        raise Refused(f'cannot restore "{point}": {SETS_ROLE}', hint=CHOOSE_ANOTHER, state=NOT_REACHED)
+    if needing := beyond(connection, summary, facts):
         raise Refused(f'cannot restore "{point}": {needing}', hint=OR_TRUST, state=NOT_REACHED)
 
 

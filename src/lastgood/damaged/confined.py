@@ -16,7 +16,10 @@ from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Kind, Setting
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
+from lastgood.load.repairs.repair import path_in, under
+from lastgood.postgres.access import servers_own
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
@@ -33,6 +36,7 @@ class OperatorsPart:
     _path: State = ()
     _admitted: bool = False
     refused: list[tuple[Command, str]] = field(default_factory=list)
+    withdrawn: list[servers_own.Right] = field(default_factory=list)
 
     def takes_over(self, command: Command) -> bool:
         """Whether a command is the operator's; it runs at once, or when all else is done."""
@@ -75,10 +79,16 @@ class OperatorsPart:
         with self.builder.operator("hand over") as connection:
             for statement in UNGUARD:
                 connection.execute(statement)
+            hand_over.refuse_changed(connection, self.builder)
             self._run(connection, self.builder.handed)
+            for schema in hand_over.forged_marks(connection):
+                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.SQL(schema)))
+            if connection.info.parameter_status("is_superuser") == "on":
+                self.withdrawn = servers_own.withdraw(connection)
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+                forget_marks(connection)
             except psycopg.Error as error:
                 raise failed(error, "give the restored objects to their owners", context="privileges") from error
             self._run(connection, self.builder.last)
@@ -88,10 +98,7 @@ class OperatorsPart:
     def _run(self, connection: Connection, commands: Iterable[tuple[Command, State]]) -> None:
         for command, state in commands:
             try:
-                connection.execute("SET search_path = ''")
-                for _, setting in state:
-                    connection.execute(setting.statement.text)
-                connection.execute(command.statement.text)
+                connection.execute(under(path_in(state), command.statement.text))
             except psycopg.Error as error:
                 if connection.closed:
                     raise

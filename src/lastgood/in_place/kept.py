@@ -86,7 +86,8 @@ def _as_database(found: RunSchemas, live: Database) -> tuple[Database, databases
         started=found.made_at,
         options={**found.options, "way": "in-place", "stage": found.state or ""},
     )
-    return replace(live, oid=0, name=found.name, size_bytes=found.size_bytes, comment=mark.text(), invalid=False), mark
+    described = replace(live, oid=0, name=found.name, owner=found.owner, comment=mark.text(), invalid=False)
+    return replace(described, size_bytes=found.size_bytes), mark
 
 
 def schemas_in(live: Target) -> list[RunSchemas]:

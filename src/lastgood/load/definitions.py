@@ -15,7 +15,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.postgres.server import Connection
 
 # The catalogue's own rows, with all names qualified: whatever the search path is, they are written in the same way.
@@ -30,11 +30,13 @@ _ROWS: dict[str, LiteralString] = {
     FROM pg_catalog.pg_proc p WHERE p.oid
     """,
     "pg_rewrite": """
-    SELECT r.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', ev_type, is_instead, ev_qual, ev_action))
+    SELECT r.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', ev_type, is_instead, ev_qual, ev_action, (
+      SELECT reloptions FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) ev_class)))
     FROM pg_catalog.pg_rewrite r WHERE r.oid
     """,
     "pg_trigger": """
-    SELECT t.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', tgfoid, tgtype, tgargs, tgqual))
+    SELECT t.oid::pg_catalog.int8, pg_catalog.md5(pg_catalog.concat_ws(' ', tgfoid, tgtype, tgargs, tgqual, tgattr,
+      tgdeferrable, tginitdeferred, tgoldtable, tgnewtable))
     FROM pg_catalog.pg_trigger t WHERE t.oid
     """,
     "pg_policy": """
@@ -48,8 +50,11 @@ _ROWS: dict[str, LiteralString] = {
     SELECT c.oid::pg_catalog.int8, pg_catalog.md5(c::pg_catalog.text) FROM pg_catalog.pg_cast c WHERE c.oid
     """,
 }
-_NEWEST: LiteralString = "OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(oid) FROM pg_catalog."
-_TABLE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regclass({table}))"
+# Written by the transaction of the message, and by no code in it, which runs in a later command.
+_NEWEST: LiteralString = (
+    "OPERATOR(pg_catalog.=) (SELECT pg_catalog.max(oid) FROM pg_catalog.{catalogue}"
+    " WHERE xmin OPERATOR(pg_catalog.=) pg_catalog.pg_current_xact_id()::pg_catalog.xid)"
+)
 _ROUTINE: LiteralString = "OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure({name})"
 _VIEW: tuple[str, LiteralString] = (
     "pg_rewrite",
@@ -64,37 +69,44 @@ _PLACES: dict[Kind, tuple[str, LiteralString]] = {
     Kind.OPERATOR: ("pg_operator", "OPERATOR(pg_catalog.=) pg_catalog.to_regoperator({name})"),
     Kind.VIEW: _VIEW,
     Kind.MATERIALIZED_VIEW: _VIEW,
-    Kind.CAST: ("pg_cast", f"{_NEWEST}pg_cast)"),
-    Kind.RULE: ("pg_rewrite", f"{_NEWEST}pg_rewrite WHERE ev_class {_TABLE}"),
-    Kind.TRIGGER: ("pg_trigger", f"{_NEWEST}pg_trigger WHERE tgrelid {_TABLE}"),
-    Kind.POLICY: ("pg_policy", f"{_NEWEST}pg_policy WHERE polrelid {_TABLE}"),
+    Kind.CAST: ("pg_cast", _NEWEST),
+    Kind.RULE: ("pg_rewrite", _NEWEST),
+    Kind.TRIGGER: ("pg_trigger", _NEWEST),
+    Kind.POLICY: ("pg_policy", _NEWEST),
 }
 _COLUMN = "lastgood_definition"
 
 
 @dataclass(slots=True)
 class Definitions:
-    """The definitions as they were made, by catalogue and OID. Several workers may use it."""
+    """The definitions as they were made, by catalogue and OID, and the names of those that could not be read then.
+    Several workers may use it."""
 
     _made: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    _unread: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def asking(self, command: Command, connection: Connection) -> bytes:
         """What follows a command in its message; empty if it creates nothing of these kinds."""
-        queries = [
-            sql.SQL("SELECT {}::pg_catalog.text AS {}, {}::pg_catalog.text, found.* FROM ({}) found").format(
-                sql.Literal(_PLACES[made.kind][0]),
-                sql.Identifier(_COLUMN),
-                sql.Literal(f"{made.kind} {made.identity}"),
-                sql.SQL(_ROWS[_PLACES[made.kind][0]])
-                + sql.SQL(_PLACES[made.kind][1]).format(
-                    name=sql.Literal(made.identity), table=sql.Literal(str(next(iter(command.relations), "")))
-                ),
-            )
-            for made in command.creates
-            if made.kind in _PLACES
-        ]
-        return b"".join(b";\n" + query.as_bytes(connection) for query in queries)
+        queries = []
+        for made in command.creates:
+            if made.kind in _PLACES:
+                catalogue, place = _PLACES[made.kind]
+                found = sql.SQL(_ROWS[catalogue]) + sql.SQL(place).format(
+                    name=sql.Literal(made.identity), catalogue=sql.Identifier(catalogue)
+                )
+                queries.append(
+                    sql.SQL(
+                        "SELECT {}::pg_catalog.text AS {}, {}::pg_catalog.text, found.* FROM (SELECT) one"
+                        " LEFT JOIN ({}) found ON true"
+                    ).format(
+                        sql.Literal(catalogue),
+                        sql.Identifier(_COLUMN),
+                        sql.Literal(f"{made.kind} {made.identity}"),
+                        found,
+                    )
+                )
+        return b"".join(NEXT + query.as_bytes(connection) for query in queries)
 
     def note(self, cursor: psycopg.Cursor[tuple[object, ...]]) -> None:
         """Record the answers among the results of a message. A later one replaces an earlier one: the restore point
@@ -104,15 +116,25 @@ class Definitions:
             if cursor.description is not None and cursor.description[0].name == _COLUMN:
                 with self._lock:
                     for catalogue, name, oid, digest in cursor:
-                        self._made[str(catalogue), int(str(oid))] = str(name), str(digest)
+                        if oid is None:
+                            self._unread.append(str(name))
+                        else:
+                            self._made[str(catalogue), int(str(oid))] = str(name), str(digest)
             more = cursor.nextset()
 
     def changed(self, connection: Connection) -> list[str]:
-        """The objects that have another definition now, or are gone. ``connection``: the operator's, before it gives
+        """The objects that have another definition now, in words. ``connection``: the operator's, before it gives
         owners and privileges, which are part of the catalogue's rows."""
         now: dict[tuple[str, int], str] = {}
         for catalogue, rows in _ROWS.items():
             oids = [oid for of, oid in self._made if of == catalogue]
             query = sql.SQL(rows) + sql.SQL("OPERATOR(pg_catalog.=) ANY (%s)")
             now.update({(catalogue, oid): digest for oid, digest in connection.execute(query, [oids])})
-        return [name for place, (name, digest) in self._made.items() if now.get(place) != digest]
+        return [
+            *(
+                f"{name}: changed by code while it was restored"
+                for place, (name, digest) in self._made.items()
+                if now.get(place) != digest
+            ),
+            *(f"{name}: could not be read when it was created" for name in self._unread),
+        ]

@@ -8,7 +8,7 @@ denied: their expressions name only what is the server's own. Event triggers wou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 import psycopg
@@ -18,10 +18,11 @@ from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.deferral import Division
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.facts.objects import KINDS, read_objects
+from lastgood.load import servers_rights
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN, Dump, compared
@@ -29,6 +30,7 @@ from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -72,12 +74,14 @@ def hand_over(
         fault.point("build.verified")
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        session = LoadSession(connection, commands, loaded)
+        session = LoadSession(connection, commands, loaded, beside_code=True)
         run_handed(session, builder)
+        servers_rights.follow_live(connection, rules, loaded, context.emit)
         try:
             _large_objects(connection, builder)
             give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+            forget_marks(connection)
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         if not _UNSEEN.issuperset(command.kind for command, _ in builder.handed):
@@ -116,7 +120,7 @@ def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Lo
         with builder.operator("create event triggers") as connection:
             commands = Commands(dump.name, rules, context)
             commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-            _run(LoadSession(connection, commands, loaded), builder.last)
+            _run(LoadSession(connection, commands, loaded, beside_code=True), builder.last)
 
 
 def _verify(connection: Connection, expected: Facts, division: Division | None, builder: Builder) -> None:
@@ -133,10 +137,26 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     )
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
-    if builder.definitions is not None:
-        changed = builder.definitions.changed(connection)
-        lines += [f"{each}: changed by code while it was restored" for each in changed]
-        builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
+    lines += _changed(connection, builder)
+    lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
+    _refuse(lines)
+
+
+def refuse_changed(connection: Connection, builder: Builder) -> None:
+    """Raise CodeActed if code changed a definition. ``connection``: the operator's, when the builder's login has
+    ended."""
+    _refuse(_changed(connection, builder))
+
+
+def _changed(connection: Connection, builder: Builder) -> list[str]:
+    if builder.definitions is None:
+        return []
+    lines = builder.definitions.changed(connection)
+    builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
+    return lines
+
+
+def _refuse(lines: Sequence[str]) -> None:
     if lines:
         raise CodeActed(
             f"cannot use the restored database: {counted(len(lines), 'definition')} "
@@ -145,6 +165,17 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
             + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
             hint=ANOTHER_POINT,
         )
+
+
+def forged_marks(connection: Connection) -> list[str]:
+    """The schemas with a comment that lastgood would believe: no restore point brings one."""
+    return [name for (name,) in connection.execute(_MARKED)]
+
+
+_MARKED = """
+SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
+WHERE pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+"""
 
 
 def without(facts: Facts, left_out: Collection[str]) -> Facts:
@@ -189,7 +220,7 @@ def _large_objects(connection: Connection, builder: Builder) -> None:
     for (before, after), oids in builder.large_objects.items():
         remaining = iter(oids)
         while some := list(islice(remaining, AT_ONCE)):
-            connection.execute(b"; ".join(before + str(oid).encode() + after for oid in some))
+            connection.execute(NEXT.join(before + str(oid).encode() + after for oid in some))
 
 
 # What belongs to the role, tables first: their sequences go with them. Types of tables are not listed.

@@ -343,6 +343,20 @@ def _libpq_options(keywords: Mapping[str, str]) -> str:
         started.finish()
 
 
+# The first minor releases that know the setting. Older ones look the name up again without protection.
+_RESTRICTS = (range(150008, 160000), range(160004, 170000))
+
+
+def read_tables_only(connection: Connection, *, local: bool = False) -> None:
+    """Let the session, or with ``local`` its transaction, read no view and no foreign table but the server's own. While
+    a query waits for a lock, the owner of a table or a sequence can replace it by a view, whose functions would run
+    with the rights of this session (CVE-2024-7348)."""
+    version = connection.info.server_version
+    if version >= 170000 or any(version in each for each in _RESTRICTS):
+        value = "view, foreign-table"
+        connection.execute("SELECT pg_catalog.set_config('restrict_nonsystem_relation_kind', %s, %s)", [value, local])
+
+
 def quiet_event_triggers(connection: Connection) -> None:
     """Disable event triggers in this session: one that forbids DDL must not stop our work, and a platform's reloads its
     schema cache after each command. A superuser may do so, and a role with SET on session_replication_role, as hosted

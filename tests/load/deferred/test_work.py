@@ -80,8 +80,8 @@ class Scene:
         with self.connect() as connection:
             return remainder.runs(connection)
 
-    def finish(self) -> Finished:
-        return finish(self.target, RUN, self.context, oid=self.oid)
+    def finish(self, *, trusted: bool = False) -> Finished:
+        return finish(self.target, RUN, self.context, oid=self.oid, trusted=trusted)
 
     def whole(self) -> bool:
         """Is everything there, and the list gone?"""
@@ -340,6 +340,68 @@ def test_a_list_of_another_role_is_not_read(scene: Scene) -> None:
     finally:
         with scene.connect() as connection:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+# What a restore point or another role could have made in place of a list.
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "ALTER TABLE {list} OWNER TO {role}",
+        "ALTER SCHEMA {schema} OWNER TO {role}",
+        "CREATE INDEX ON {list} (kind) WHERE name > 'x'",
+        "ALTER TABLE {list} ADD CHECK (number > 0)",
+        "CREATE TYPE public.kind AS (x text); ALTER TABLE {list} ADD x public.kind",
+    ],
+)
+def test_a_list_that_could_run_code_is_ignored(scene: Scene, changed: str) -> None:
+    role, schema = f"lister_{os.getpid()}", f'"{lists.schema_of(RUN)}"'
+    with scene.connect() as connection:
+        command = changed.format(list=f"{schema}.unfinished", schema=schema, role=role)
+        connection.execute(f"CREATE ROLE {role}; {command}".encode())
+        try:
+            assert scene.runs() == []
+            with pytest.raises(Refused) as raised:
+                remainder.read(connection, RUN)
+        finally:
+            connection.execute(f"REASSIGN OWNED BY {role} TO CURRENT_USER; DROP ROLE {role}".encode())
+    assert str(raised.value) == (
+        f'cannot read the deferred work of run "{RUN}": the table {schema}."unfinished" belongs to another role, or '
+        "has definitions that lastgood does not make"
+    )
+    assert raised.value.hint == "Connect as the role that began the run."
+
+
+CODE = """
+CREATE FUNCTION public.imm(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE DOMAIN public.d AS int CHECK (public.imm(VALUE) IS NOT NULL);
+ALTER TABLE public.p ADD CONSTRAINT c CHECK (public.imm(1) > 0) NOT VALID;
+"""
+INDEX = "CREATE INDEX CONCURRENTLY t_a ON public.t ({})"
+
+
+@pytest.mark.parametrize("expression", ["public.imm(a)", "(a::public.d)", "a) WHERE (lower('A') = 'a'"])
+def test_what_runs_code_as_the_operator_is_left_to_others(scene: Scene, expression: str) -> None:
+    statement = INDEX.format(expression)
+    index = DeferredTask(Kind.INDEX, A.table, A.name, (), (statement,))
+    with scene.connect() as connection:
+        connection.execute(CODE.encode())
+        remainder.write(connection, RUN, [index, KEY])
+    with pytest.raises(Stopped) as raised:
+        scene.finish()
+    simple = "lower" in expression
+    run_it = "; to do it all the same, run: "
+    index_failure = (
+        '\n  cannot build index public.t_a: functions would run with the rights of "postgres", the owner of public.t'
+        f"{run_it}{statement}"
+    )
+    assert str(raised.value) == (
+        f'cannot finish run "{RUN}": {1 if simple else 2} of 2 failed'
+        + ("" if simple else index_failure)
+        + '\n  cannot validate foreign key t_p on public.t: functions would run with the rights of "postgres"'
+        f"{run_it}ALTER TABLE public.t VALIDATE CONSTRAINT t_p"
+    )
+    scene.finish(trusted=True)
+    assert scene.runs() == []
 
 
 def test_a_list_is_replaced_and_forgotten_with_nothing_else(scene: Scene) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +12,8 @@ from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
     INVALID_VALUE,
+    MARK,
+    MARKS_RUN,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
     Handler,
@@ -27,6 +30,11 @@ _RELATIONS = frozenset({"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUEN
 _FUNCTIONS = frozenset({"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_OPERATOR", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"})
 # Casts and transforms have no name of their own: the types are only mentioned.
 _WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
+
+
+# With it, a schema would count as one that a run in place made: commands execute what it says.
+_MARK = re.compile(r'."tool":"lastgood"', re.DOTALL)
+IS_A_MARK = "is a mark of lastgood, which describes another database"
 
 
 def _note(r: Ruling, kind: str, node: Any) -> None:
@@ -69,7 +77,11 @@ def _owner(r: Ruling, node: Any) -> Command:
 def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
+    if node.objtype == "OBJECT_SCHEMA" and _MARK.match(node.comment or ""):
+        return r.skip(Kind.COMMENT, IS_A_MARK)
     _note(r, node.objtype, node.object)
+    if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
+        return r.skip(Kind.COMMENT, MARKS_RUN)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
@@ -148,7 +160,9 @@ def _property(attribute: str) -> Handler:
 
 
 def _operator_family(r: Ruling, node: Any) -> Command:
-    r.object_named(node.opfamilyname)
+    family = r.object_named(node.opfamilyname)
+    if not family.schema:  # an empty search path has only the server's own
+        r.record(Relation(names.PG_CATALOG, family.name))
     return r.run(Kind.OPERATOR_FAMILY)
 
 

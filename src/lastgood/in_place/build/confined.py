@@ -210,7 +210,7 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
         _validate(connection, rewritten, cancelled)
         commands = Commands(name, confined.rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        hand_over.run_handed(LoadSession(connection, commands, loaded), builder)
+        hand_over.run_handed(LoadSession(connection, commands, loaded, beside_code=True), builder)
         try:
             hand_over.give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))

@@ -34,7 +34,7 @@ from lastgood.in_place.definitions.sorting import event_triggers, outside, place
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.platform.keys import PlatformKey, keys_in
 from lastgood.in_place.ties import Ties, queries
-from lastgood.load.builder import UNGUARD
+from lastgood.load.builder import UNGUARD, runs_when_read
 from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
@@ -117,6 +117,8 @@ def rewrite(
         scratch(target, major, role, roles, context.emit, confinement, removal=removal) as made,
         _sessions(made, name, rules, context) as (session, operator),
     ):
+        if made.builder is not None:
+            made.builder.separately = runs_when_read(summary)
         builder = Recreation(session, operator, schemas, context.cancelled, made.builder)
         if borrowed:
             context.emit(
@@ -196,7 +198,8 @@ def rewrite(
 @contextmanager
 def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[LoadSession, LoadSession]]:
     """The session that executes what may run code of the restore point, and that of the operator."""
-    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded())
+    beside_code = made.builder is not None
+    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded(), beside_code=beside_code)
     if made.builder is None:
         yield operator, operator
         return

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.script import ScriptStep
-from lastgood.dump.statements import ForeignKeyDefinition, Kind
+from lastgood.dump.statements import NEXT, ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.errors import message_of
@@ -179,8 +179,8 @@ def add(
         try:
             if valid is None:
                 whole = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
-                later = b"" if whole or not key.validated else b" NOT VALID"
-                comment = b"" if key.comment is None else b"; " + key.comment
+                later = b"" if whole or not key.validated else b"\nNOT VALID"
+                comment = b"" if key.comment is None else NEXT + key.comment
                 _patiently(connection, f"add {key.what}", key.command + later + comment, cancelled)
                 valid = whole
             if not valid and key.validated and validate:

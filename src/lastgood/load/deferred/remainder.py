@@ -108,9 +108,16 @@ LEFT JOIN pg_catalog.pg_constraint k
 def read(connection: Connection, run: str) -> tuple[ListedTask, ...]:
     """The list of a run, each task with its present state.
 
-    Raises Refused for a list with statements that lastgood does not write: it may have come with a dump.
+    Raises Refused for a list of another role, and for one that lastgood does not write: it may have come with a dump.
     """
     schema = schema_of(run)
+    if run not in runs(connection):
+        raise Refused(
+            f'cannot read the deferred work of run "{run}": the table "{schema}"."{TABLE}" belongs to another role, or '
+            "has definitions that lastgood does not make",
+            hint="Connect as the role that began the run.",
+            state=NOT_REACHED,
+        )
     query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(TABLE))
     try:
         rows = connection.execute(query).fetchall()

@@ -34,7 +34,7 @@ def text(connection: Connection, command: Command, found: Extension, rules: Rule
     if found.as_language and found.name in rules.languages:
         return _language(rules.languages[found.name]).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
-        return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
+        return command.statement.text + b"\nVERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
 

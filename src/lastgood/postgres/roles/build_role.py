@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import RunName
 from lastgood.postgres.roles import second_login
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.quoting import identifier, literal
@@ -45,7 +46,7 @@ class RoleMark(BaseModel):
     tool: str = "lastgood"
     v: int = 1
     role: str = "builder"
-    run: str
+    run: RunName
     live: str
     database: str
 
@@ -243,10 +244,13 @@ def close(maintenance: Connection, name: str) -> None:
         sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(name)),
     )
     terminate(maintenance, name)
-    prepared = maintenance.execute(
-        "SELECT gid, database::text FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1", [name]
-    ).fetchone()
-    if prepared is not None:
+    refuse_prepared(maintenance, name)
+
+
+def refuse_prepared(maintenance: Connection, name: str) -> None:
+    """Raise Failed if the role left a prepared transaction, which could be committed later."""
+    query = "SELECT gid::text, database::text FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1"
+    if (prepared := maintenance.execute(query, [name]).fetchone()) is not None:
         gid, database = prepared
         raise Failed(
             f'cannot continue: code in the restore point left the prepared transaction "{visible(gid)}"',
@@ -283,15 +287,23 @@ def close_if_left(maintenance: Connection, name: str) -> None:
 
 def changed_password(maintenance: Connection, role: BuildRole) -> bool:
     """Whether the role's password is another than the run's: with a password that it knows, code of the restore point
-    could have opened sessions of its own. False where this role may not read it."""
+    could have opened sessions of its own. Where this role may not read it, a login shows it."""
     try:
         row = maintenance.execute(
             "SELECT rolpassword IS DISTINCT FROM %s FROM pg_catalog.pg_authid WHERE rolname = %s",
             [role.verifier, role.name],
         ).fetchone()
     except psycopg.errors.InsufficientPrivilege:
-        return False
+        return not _can_log_in(role)
     return row is None or bool(row[0])
+
+
+def _can_log_in(role: BuildRole) -> bool:
+    try:
+        role.target.connect(application_name="lastgood login").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def end(maintenance: Connection, operator: Target, name: str) -> None:

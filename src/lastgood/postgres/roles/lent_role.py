@@ -34,6 +34,11 @@ _IS_MEMBER: LiteralString = """
 SELECT FROM pg_catalog.pg_roles WHERE rolname = %s AND pg_catalog.pg_has_role(current_user, oid, 'USAGE')
 """
 
+_SET_IN = """
+SELECT d.datname::text FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+WHERE s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
+"""
+
 
 def role_for(
     maintenance: Connection,
@@ -89,6 +94,9 @@ def verify(
                 raise NoSecondLogin(f'role "{role}" of --build-as {why}', hint=hint)
             # Of an earlier restore point's code.
             connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
+            for (name,) in maintenance.execute(_SET_IN, [role]).fetchall():
+                statement = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} RESET ALL")
+                connection.execute(statement.format(sql.Identifier(name)))
     except (psycopg.OperationalError, UnicodeError) as error:
         raise NoSecondLogin(
             f"the role of --build-as cannot log in: {one_line(error)}",
@@ -133,3 +141,4 @@ def close(maintenance: Connection, role: BuildRole) -> None:
         sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(database), sql.Identifier(role.name))
     )
     build_role.terminate(maintenance, role.name, database)
+    build_role.refuse_prepared(maintenance, role.name)

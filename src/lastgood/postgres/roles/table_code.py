@@ -45,6 +45,24 @@ SELECT n.nspname::text, c.relname::text
 FROM above a JOIN pg_catalog.pg_class c ON c.oid = a.relation
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 """
+# Values of such types run checks of domains, or casts, when they are compared or copied.
+_OF_TYPES = """
+SELECT DISTINCT n.nspname::text, c.relname::text
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
+  AND (t.typtype NOT IN ('b', 'e') OR t.typcategory = 'A'
+       OR EXISTS (SELECT FROM pg_catalog.pg_cast s JOIN pg_catalog.pg_proc p ON p.oid = s.castfunc
+                  JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+                  WHERE s.castsource = t.oid AND l.lanname NOT IN ('internal', 'c')))
+"""
+
+
+def with_code_in_types(connection: Connection) -> frozenset[tuple[str, str]]:
+    """The tables, by schema and name, with columns whose values may run code in this session; see ``not_to_query``."""
+    if not strength(connection):
+        return frozenset()
+    return frozenset((schema, name) for schema, name in connection.execute(_OF_TYPES))
 
 
 def not_to_query(connection: Connection) -> frozenset[tuple[str, str]]:
