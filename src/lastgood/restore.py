@@ -14,7 +14,7 @@ from lastgood.checks import needs
 from lastgood.checks.code import code_run, require, try_login
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.errors import NOT_REACHED, Refused
+from lastgood.errors import NOT_REACHED, OR_TRUST, Refused
 from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
@@ -336,7 +336,7 @@ def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> N
     for name in dict.fromkeys(each.extension for each in withheld):
         raise Refused(
             f'cannot restore "{point.path.name}": {untrusted.why(withheld, name)}',
-            hint=untrusted.TRUST,
+            hint=OR_TRUST,
             state=NOT_REACHED,
         )
 

@@ -458,7 +458,7 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
             3,
             f'cannot restore "{point.path.name}": no dump holds the changes to extension "minitab", and the manifest '
             "that has them is not signed: they could run code with your rights: index public.my_idx",
-            "If you trust the restore point: --trust-code REASON",
+            "If you trust the code: --trust-code REASON",
         )
         with pytest.raises(Failed) as raised:
             restore(*where, policy=CodePolicy(trusted="a test"))

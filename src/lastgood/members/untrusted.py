@@ -24,7 +24,6 @@ from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
 from lastgood.text.units import listed
 
-TRUST = "If you trust the restore point: --trust-code REASON"
 # Definitions without expressions, on objects that are not the server's.
 _PLAIN = frozenset({
     "AlterEnumStmt", "AlterOwnerStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "CommentStmt", "CreateSchemaStmt",
