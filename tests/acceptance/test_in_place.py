@@ -210,7 +210,7 @@ def test_the_plan_refuses_what_cannot_be_built_in_place(hosted: Hosted) -> None:
         "outside_of_schemas": "cast (public.stage_of AS text) of the restore point cannot be restored in place: it is "
         "outside of all schemas",
         "key_needs_code": "the foreign key of public.divided to auth.users cannot be validated: definitions of the "
-        "table call functions, which would run with the rights of this role",
+        "table call functions, which would run with your rights",
     }
 
 

@@ -373,3 +373,15 @@ CREATE EVENT TRIGGER g_{id} ON table_rewrite EXECUTE FUNCTION ef();
 CREATE FUNCTION f(i int DEFAULT vol('f')) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT {home}.imm(1) + i; END;
 CREATE TABLE t (i int DEFAULT f());
 INSERT INTO t DEFAULT VALUES;
+
+-- == casts in the list of deferred work
+-- later
+-- not in place
+CREATE SCHEMA "lastgood_20260101-000000-00000{id}";
+CREATE TYPE k AS (x text);
+CREATE FUNCTION to_text(k) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''l''); RETURN ($1).x; END';
+CREATE CAST (k AS text) WITH FUNCTION to_text(k) AS IMPLICIT;
+CREATE TABLE "lastgood_20260101-000000-00000{id}".unfinished (number int PRIMARY KEY, kind k NOT NULL, schema_name text
+  NOT NULL, table_name text NOT NULL, name text NOT NULL, settings text[] NOT NULL, statements text[] NOT NULL);
+INSERT INTO "lastgood_20260101-000000-00000{id}".unfinished
+  VALUES (1, ROW('index'), 't', 't', 'i', '{}', '{CREATE INDEX CONCURRENTLY i ON t.t (i)}');

@@ -362,7 +362,7 @@ def test_the_proof_finds_a_difference_and_withholds_the_mark(
     project.psql(database, change.replace("{}", staging) + ";")
     with pytest.raises(ProofFailed) as caught:
         run.prove()
-    assert f'the restored schemas differ from "{run.name}" (' in caught.value.message
+    assert f'cannot use the restored schemas: they differ from "{run.name}" in ' in caught.value.message
     assert found.replace("{}", staging) in caught.value.message
     with project.connect(database) as connection:
         assert {each.mark.state for each in marks.marked(connection, run=run.run)} == {"built"}
@@ -621,7 +621,8 @@ def test_arrays_of_names_of_moved_objects_are_refused_before_the_build(
     assert (caught.value.message, caught.value.hint) == (
         f'cannot restore "{run.name}" in place: rows with values of type regclass and the like name objects of schema '
         '"auth", which the role without rights that loads them may not enter',
-        "If you trust the restore point's code: --trust-code REASON",
+        'As the owner of schema "auth", run: GRANT USAGE ON SCHEMA "auth" TO "postgres" WITH GRANT OPTION. Or roll '
+        "back by name: --by-name. If you trust the code: --trust-code REASON",
     )
 
 

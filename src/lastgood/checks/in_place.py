@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from lastgood.checklist import OTHER_WAY, Finding, Passed
-from lastgood.checks.code import SHOWN, TRUST, code_run, going
+from lastgood.checks.code import SHOWN, code_run, going
 from lastgood.checks.subject import Subject
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.code import GENERATED, PLANNED
 from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import ForeignKeyDefinition, Kind
+from lastgood.errors import OR_TRUST
 from lastgood.in_place.capabilities import probe
 from lastgood.in_place.definitions import sorting
 from lastgood.in_place.exchange import locking
@@ -120,8 +121,8 @@ def keys_with_code(s: Subject) -> Iterator[Finding]:
                 level="refusal",
                 code="key_needs_code",
                 text=f"the foreign key of {key.table} to {key.references} cannot be validated: definitions of the "
-                "table call functions, which would run with the rights of this role",
-                hint=TRUST,
+                "table call functions, which would run with your rights",
+                hint=OR_TRUST,
                 final=True,
             )
 

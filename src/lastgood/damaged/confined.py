@@ -73,7 +73,7 @@ class OperatorsPart:
         return self.builder.takes(command, self._path, error)
 
     def hand_over(self, maintenance: Connection, operator: Target) -> None:
-        """End the role, and give its objects their owners and grants. Raises Failed."""
+        """End the role, and give its objects their owners and grants. Raises CodeActed, Failed."""
         role = self.builder.role
         hand_over.close_unchanged(maintenance, role)
         with self.builder.operator("hand over") as connection:

@@ -45,6 +45,8 @@ class DeferredTask:
         and so of dumps: its text is untrusted, too."""
         if not self.statements or not all(map(_is_setting, self.settings)):
             return False
+        if any("\\" in text for text in self.statements) and not all(map(_is_conforming, self.settings)):
+            return False
         first, *following = self.statements
         if self.kind is Kind.FOREIGN_KEY:
             return not following and self._is_own(first)
@@ -96,7 +98,19 @@ def concurrently(text: str) -> str | None:
 
 def _is_setting(text: str) -> bool:
     command = rule(Statement(text.encode(), 0, 1))
-    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in MEANINGFUL
+    return (
+        command.kind is Kind.SETTING
+        and isinstance(command.detail, Setting)
+        and command.detail.name in MEANINGFUL
+        and command.statement.text == text.encode()  # no text that another setting gives another meaning
+    )
+
+
+def _is_conforming(text: str) -> bool:
+    """Whether a setting leaves backslashes in strings alone."""
+    detail = rule(Statement(text.encode(), 0, 1)).detail
+    assert isinstance(detail, Setting)
+    return detail.name != "standard_conforming_strings" or detail.value == "on"
 
 
 def _follows(text: str) -> bool:

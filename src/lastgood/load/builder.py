@@ -33,13 +33,14 @@ from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Refused
+from lastgood.errors import OR_TRUST, Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator, member_keys
 from lastgood.load.definitions import Definitions
-from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
+from lastgood.load.repairs.repair import CODE_TRIED, DEFINITIONS_CHANGE, INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
+from lastgood.postgres.roles.second_login import CANNOT
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
@@ -110,8 +111,7 @@ def runs_when_read(summary: DumpSummary) -> bool:
 
 SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
 CHOOSE_ANOTHER = (
-    "Choose a restore point that was made without --use-set-session-authorization: lastgood points. Or, if you trust "
-    "the code: --trust-code REASON"
+    f"Choose a restore point that was made without --use-set-session-authorization: lastgood points. {OR_TRUST}"
 )
 
 
@@ -185,7 +185,7 @@ class Builder:
     def note(self, script: Divided) -> None:
         """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
         if sets_role(script.main):
-            raise Refused(f"{build_role.CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
+            raise Refused(f"{CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
 
@@ -356,8 +356,8 @@ _GUARD: tuple[LiteralString, ...] = (
     BEGIN
       GET DIAGNOSTICS context = PG_CONTEXT;
       IF strpos(context, E'\\n') > 0 THEN
-        RAISE EXCEPTION 'code in the restore point tried to run %', tg_tag
-          USING ERRCODE = 'insufficient_privilege', HINT = 'Definitions do not change while a restore runs.';
+        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag
+          USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
       END IF;
     END $$
     """,

@@ -20,7 +20,7 @@ from lastgood.context import Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.script import ScriptStep
-from lastgood.errors import Failed
+from lastgood.errors import OR_TRUST, Failed
 from lastgood.facts import Facts
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import owners
@@ -107,10 +107,7 @@ def tie_to_platform(
         if not suspected:
             return left_out
         if not left:
-            raise Failed(
-                f"cannot validate {visible(suspected[0].what)}: rows of {suspected[0].references} are being deleted",
-                hint="Run the command again.",
-            )
+            raise keys.being_deleted(suspected[0])
         with builder.operator("foreign keys") as operator:
             keys.drop(operator, rewritten.schemas.values(), cancelled, only=suspected)
     return left_out
@@ -239,7 +236,7 @@ def _refuse(found: Sequence[str], what: str) -> None:
         raise CodeActed(
             f"cannot use the restored schemas: code in the restore point {what} ({counted(len(found), 'object')})"
             + "".join(f"\n  {visible(each)}" for each in found[:SHOWN]),
-            hint="Choose another restore point, and find out who created that code.",
+            hint=hand_over.ANOTHER_POINT,
         )
 
 
@@ -286,11 +283,8 @@ def _validate(connection: Connection, rewritten: Rewritten, cancelled: Callable[
         if key not in safe:
             raise Failed(
                 f"cannot validate {visible(key.what)}: definitions of the table call functions, which would run with "
-                "the rights of the operator",
-                hint="If you trust the restore point's code: --trust-code REASON",
+                "your rights",
+                hint=OR_TRUST,
             )
     if violated := keys.add(connection, found, cancelled):
-        raise Failed(
-            f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
-            hint="Run the command again.",
-        )
+        raise keys.being_deleted(violated[0])

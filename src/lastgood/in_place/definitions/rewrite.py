@@ -174,7 +174,7 @@ def rewrite(
             _give_name(made.connection, schema, staging, stay)
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)
     definitions = definitions_in(text)
-    keys = tuple(keys_in(definitions, schemas.values()))
+    keys = tuple(keys_in(definitions, schemas))
     of_keys = {key.comment for key in keys if key.comment is not None}
     definitions.script.items = [
         item

@@ -6,7 +6,7 @@ platform's table queue behind each wait for its lock."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, LiteralString
 
@@ -72,7 +72,8 @@ _ACTIONS: Mapping[str, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class PlatformKey:
-    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema.
+    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema, ``live`` is
+    its live name.
 
     ``command`` adds it, and ``comment`` sets its comment, in the server's own text. ``set_columns``: the columns that
     ON DELETE SET changes, empty for all.
@@ -88,21 +89,31 @@ class PlatformKey:
     validated: bool
     command: bytes
     comment: bytes | None = None
+    live: Relation | None = None
 
     @property
     def what(self) -> str:
         """The key for a message."""
-        return f"foreign key {quoted(self.name)} of {self.table}"
+        return f"foreign key {quoted(self.name)} of {self.live or self.table}"
 
 
-def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[PlatformKey]:
-    """The foreign keys in pg_dump's text of staging schemas that lead out of them."""
+def being_deleted(key: PlatformKey) -> Failed:
+    """The error for a key whose parents disappear again and again."""
+    return Failed(
+        f"cannot validate {visible(key.what)}: rows of {visible(str(key.references))} are being deleted",
+        hint=f"Run again when no rows of {visible(str(key.references))} are being deleted: lastgood rollback",
+    )
+
+
+def keys_in(definitions: DumpSummary, schemas: Mapping[str, str]) -> Iterator[PlatformKey]:
+    """The foreign keys in pg_dump's text of staging schemas that lead out of them. ``schemas``: live → staging."""
     comments = _comments(definitions)
+    live = {staging: schema for schema, staging in schemas.items()}
     for item in definitions.script.items:
         if not isinstance(item, ScriptStep) or not isinstance(item.command.detail, ForeignKeyDefinition):
             continue
         key = item.command.detail
-        if key.references.schema in staging:
+        if key.references.schema in live:
             continue
         text = item.command.statement.text
         (node,) = parse(text.decode())
@@ -118,6 +129,7 @@ def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[Plat
             validated=not given.skip_validation,
             command=text,
             comment=comments.get((key.table, given.conname)),
+            live=Relation(live.get(key.table.schema, key.table.schema), key.table.name),
         )
 
 
