@@ -81,8 +81,6 @@ class OperatorsPart:
                 connection.execute(statement)
             hand_over.refuse_changed(connection, self.builder)
             self._run(connection, self.builder.handed)
-            for schema in hand_over.forged_marks(connection):
-                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.SQL(schema)))
             if connection.info.parameter_status("is_superuser") == "on":
                 self.withdrawn = servers_own.withdraw(connection)
             try:

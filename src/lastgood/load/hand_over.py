@@ -138,7 +138,6 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
     lines += _changed(connection, builder)
-    lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
     _refuse(lines)
 
 
@@ -165,17 +164,6 @@ def _refuse(lines: Sequence[str]) -> None:
             + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
             hint=ANOTHER_POINT,
         )
-
-
-def forged_marks(connection: Connection) -> list[str]:
-    """The schemas with a comment that lastgood would believe: no restore point brings one."""
-    return [name for (name,) in connection.execute(_MARKED)]
-
-
-_MARKED = """
-SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
-WHERE pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
-"""
 
 
 def without(facts: Facts, left_out: Collection[str]) -> Facts:
