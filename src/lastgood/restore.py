@@ -14,7 +14,7 @@ from lastgood.checks import needs
 from lastgood.checks.code import code_run, require, try_login
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
-from lastgood.errors import NOT_REACHED, Refused
+from lastgood.errors import NOT_REACHED, OR_TRUST, Refused
 from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
@@ -329,16 +329,14 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
 def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> None:
     """Raise Refused for changes of a manifest that could run code as the operator: see ``untrusted``."""
     members = point.manifest.members if point.manifest is not None else None
-    if members is None or not untrusted.withheld(members, ()):
+    if members is None or not untrusted.is_strict(policy.trusted) or not untrusted.withheld(members, ()):
         return
     with target.connect(application_name="lastgood reads extensions") as like:
-        if not untrusted.is_strict(like, policy.trusted):
-            return
         withheld = untrusted.withheld(members, survey(like, target).departures)
     for name in dict.fromkeys(each.extension for each in withheld):
         raise Refused(
             f'cannot restore "{point.path.name}": {untrusted.why(withheld, name)}',
-            hint=untrusted.TRUST,
+            hint=OR_TRUST,
             state=NOT_REACHED,
         )
 

@@ -458,7 +458,7 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
             3,
             f'cannot restore "{point.path.name}": no dump holds the changes to extension "minitab", and the manifest '
             "that has them is not signed: they could run code with your rights: index public.my_idx",
-            "If you trust the restore point: --trust-code REASON",
+            "If you trust the code: --trust-code REASON",
         )
         with pytest.raises(Failed) as raised:
             restore(*where, policy=CodePolicy(trusted="a test"))
@@ -491,3 +491,67 @@ FORGED = (
 def test_a_part_that_could_run_code_is_not_inert(command: str) -> None:
     part = Deviation(extension="minitab", kind="member", identity="x", change="added", digest="", commands=(command,))
     assert not is_inert(part)
+
+
+# Functions of the restore point that the server would run as the owner of an extension's table: in a cast of a foreign
+# key, and for a constant of a policy that is read as a value of a type of the restore point.
+AS_ITS_OWNER = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE EXTENSION IF NOT EXISTS minitab WITH SCHEMA public;
+CREATE SCHEMA e;
+CREATE FUNCTION e.act() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+  CREATE ROLE hostile_member;
+  RETURN 1;
+EXCEPTION WHEN OTHERS THEN
+  RETURN 1;
+END $$;
+CREATE FUNCTION e.imm(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN e.act(); END';
+CREATE DOMAIN e.d AS int CONSTRAINT positive CHECK (e.imm(VALUE) > 0);
+CREATE TYPE e.c AS (a e.d);
+CREATE TYPE e.en AS ENUM ('a', 'b');
+CREATE FUNCTION e.to_int(e.en) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN e.act(); END';
+CREATE CAST (e.en AS int) WITH FUNCTION e.to_int(e.en) AS IMPLICIT;
+CREATE TABLE e.t (c e.c, e e.en, i int);
+CREATE FUNCTION e.add() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO e.t (e) VALUES (''a''); RETURN 1; END';
+CREATE MATERIALIZED VIEW e.m AS SELECT e.add() AS a WITH NO DATA;
+COPY e.t (c, e, i) FROM stdin;
+\\N\t\\N\t1
+\\.
+{statement}
+REFRESH MATERIALIZED VIEW e.m;
+--
+-- PostgreSQL database dump complete
+--
+"""
+MEMBER = "public.minitab_conf"
+
+
+@pytest.mark.postgres(18, also=(15,))
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        (
+            f"ALTER TABLE ONLY e.t ADD CONSTRAINT k FOREIGN KEY (e) REFERENCES {MEMBER}(id);",
+            "permission denied for table minitab_conf [SQLSTATE 42501]",
+        ),
+        (
+            f"CREATE POLICY p ON {MEMBER} USING (EXISTS (SELECT FROM e.t WHERE COALESCE(c, '(1)') IS NULL));",
+            "must be owner of table minitab_conf [SQLSTATE 42501]",
+        ),
+    ],
+    ids=["cast", "constant"],
+)
+def test_code_does_not_run_as_the_owner_of_an_extensions_table(stage: Stage, statement: str, refused: str) -> None:
+    (stage.request.store / "plain.sql").write_text(AS_ITS_OWNER.format(statement=statement))
+    with pytest.raises(Failed) as raised:
+        restore(stage.request.target, stage.request.store, "plain.sql", f"{stage.live}_copy")
+    with stage.maintenance() as connection:
+        made = connection.execute("SELECT FROM pg_roles WHERE rolname = 'hostile_member'").fetchall()
+        connection.execute("DROP ROLE IF EXISTS hostile_member")
+    assert made == []
+    assert raised.value.message.endswith(refused)

@@ -109,27 +109,24 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     assert [(each.level, each.text, each.hint) for each in plan.findings if each.code == "no_second_login"] == [
         (
             "refusal",
-            'cannot run code in the restore point as a role without rights: role "code_operator" may not create a role '
-            "(permission denied to create role); code in it: 1 × check, 1 × function, and any function of the server "
-            "that these call; this role is not a superuser",
+            'role "code_operator" may not create a role (permission denied to create role); the restore point has 1 '
+            'check and 1 function that would run as role "code_operator"',
             (
-                'Once, as a superuser: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: '
+                'As a superuser, run once: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: '
                 "--build-as URL. "
                 if server.major >= 16
-                else "Once, as a superuser: CREATE ROLE lastgood_builder LOGIN PASSWORD '…'; GRANT lastgood_builder TO "
-                '"code_operator"; then name it: --build-as URL (build_as in lastgood.toml). '
+                else "As a superuser, run once: CREATE ROLE lastgood_builder LOGIN PASSWORD '…'; GRANT "
+                'lastgood_builder TO "code_operator". Then give --build-as '
+                "postgresql://lastgood_builder@HOST/postgres, with its password in ~/.pgpass. "
             )
-            + "Or, if you trust the code: --trust-code REASON",
+            + "If you trust the code: --trust-code REASON",
         )
     ]
     with pytest.raises(Refused) as refused:
         restore(target, store, "code.sql", f"{live}_new")
     assert refused.value.exit_status == 3
     # A quick check reads no code: the live database shows whether there will be some, or the manifest.
-    cannot = (
-        'cannot run code in the restore point as a role without rights: role "code_operator" may not create a role '
-        "(permission denied to create role); "
-    )
+    cannot = 'role "code_operator" may not create a role (permission denied to create role); '
     assert _privileges(request) == []
     with server.target(live, user="code_operator").connect() as connection:
         connection.execute(b"CREATE SCHEMA own; CREATE FUNCTION own.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
@@ -137,7 +134,9 @@ def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
         ("WARN", f"{cannot}a restore point with code would be refused, and the live database has functions")
     ]
     point = take(target, store).path.name
-    assert _privileges(replace(request, choice=Choice(point))) == [("FAIL", f"{cannot}code in it: 1 × function")]
+    assert _privileges(replace(request, choice=Choice(point))) == [
+        ("FAIL", f'{cannot}the restore point has 1 function that would run as role "code_operator"')
+    ]
     trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
     assert _privileges(trusted) == []
     # The reason counts more than a role of the environment or of lastgood.toml.
@@ -186,11 +185,14 @@ def test_an_existing_role_builds_for_an_operator_who_cannot_create_one(
 
 @ENDS
 @pytest.mark.parametrize(
-    ("statement", "why"),
+    ("statement", "why", "hint"),
     [
-        ("ALTER ROLE code_builder CREATEDB", "has CREATEDB"),
-        ("GRANT pg_monitor TO code_builder", 'is a member of "pg_monitor"'),
-        ("GRANT CONNECT ON DATABASE postgres TO code_builder", 'owns objects or has privileges in "postgres"'),
+        ("ALTER ROLE code_builder CREATEDB", "has CREATEDB", 'Run: ALTER ROLE "code_builder" NOCREATEDB.'),
+        (
+            "GRANT pg_monitor TO code_builder; GRANT CONNECT ON DATABASE postgres TO code_builder",
+            'is a member of "pg_monitor" and owns objects or has privileges in "postgres"',
+            'Run: REVOKE "pg_monitor" FROM "code_builder". Name a role without objects and privileges in "postgres".',
+        ),
     ],
 )
 def test_a_role_that_is_used_otherwise_is_refused(
@@ -200,6 +202,7 @@ def test_a_role_that_is_used_otherwise_is_refused(
     store: Path,
     statement: str,
     why: str,
+    hint: str,
 ) -> None:
     live = new_database("app")
     roles(f"CREATE ROLE code_builder LOGIN; {statement}")
@@ -210,10 +213,7 @@ def test_a_role_that_is_used_otherwise_is_refused(
     assert str(raised.value) == (
         f'cannot run code in the restore point as a role without rights: role "code_builder" of --build-as {why}'
     )
-    assert raised.value.hint == (
-        "Give a role that is used for nothing else, without attributes and memberships, and grant it to your own role: "
-        "GRANT code_builder TO postgres"
-    )
+    assert raised.value.hint == f"{hint} If you trust the code: --trust-code REASON"
     with server.target("postgres").connect() as connection:
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [f"{live}_new"]).fetchall() == []
 
@@ -236,9 +236,7 @@ def test_what_needs_more_rights_is_refused_before_anything_is_made(
     with pytest.raises(Refused) as raised:
         restore(server.target(live), store, "code.sql", f"{live}_new")
     assert str(raised.value) == f'cannot restore "code.sql": {text}'
-    assert raised.value.hint == (
-        "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
-    )
+    assert raised.value.hint == "If you trust the code: --trust-code REASON"
     plan = rollback.plan(Request(server.target(live), store, store / "state", choice=Choice("code.sql"))).plan
     assert [each.text for each in plan.refusals if each.code == "code_needs_rights"] == [text]
 
@@ -289,6 +287,23 @@ def test_code_that_runs_afterwards_is_named(
     shown: subprocess.CompletedProcess[str] = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
     assert "event trigger ev, as each role that triggers it: new" in " ".join(shown.stdout.split())
     assert "1 SECURITY DEFINER routine as in the live database" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.postgres(15)
+@pytest.mark.parametrize("state", ["ALWAYS", "REPLICA"])
+def test_event_triggers_that_replica_does_not_stop(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path, state: str
+) -> None:
+    live = new_database("app")
+    with server.target(live).connect() as connection:
+        connection.execute(f"{LATER} ALTER EVENT TRIGGER ev ENABLE {state}".encode())
+    run(server, "pg_dump", "-d", server.url(live), "-f", store / "code.sql")
+    with server.target(live).connect() as connection:
+        connection.execute("DROP EVENT TRIGGER ev")
+    wanted = Request(server.target(live), store, store / "state", choice=Choice("code.sql"), way="in-place")
+    assert f'event trigger "ev" is enabled as {state}: in place it would run as role "postgres"' in [
+        each.text for each in rollback.plan(wanted).plan.refusals
+    ]
 
 
 @pytest.mark.parametrize(

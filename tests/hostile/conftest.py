@@ -136,7 +136,7 @@ class Field:
             values |= {"home": construct.home, "id": construct.id}
         return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text).encode()
 
-    def _make(self, database: str, battery: Battery, *, loud: bool = False, in_place: bool = False) -> None:
+    def make(self, database: str, battery: Battery, *, loud: bool = False, in_place: bool = False) -> None:
         """Make the constructs in a database. ``loud``: they attack its own objects, too."""
         inside = (HERE / "inside.sql").read_text() if loud else ""
         probes = (HERE / "probes.sql").read_text().replace("{inside}", inside)
@@ -171,7 +171,7 @@ class Field:
                 )
             )
         try:
-            self._make(source, battery, loud=loud, in_place=in_place)
+            self.make(source, battery, loud=loud, in_place=in_place)
             return self._dump(source, store / "hostile.sql", *options)
         finally:
             with self.maintenance() as connection:
@@ -180,7 +180,7 @@ class Field:
     def plant(self, battery: Battery, store: Path, *, in_place: bool = False) -> Path:
         """Make the constructs in the live database, as their code would be there after a restore that trusts it, and
         dump it; returns the dump. No attack is tried meanwhile."""
-        self._make(self.live, battery, in_place=in_place)
+        self.make(self.live, battery, in_place=in_place)
         with self.at_rest(self.live) as connection:
             for (table,) in connection.execute(UNDATED).fetchall():  # commands look for the newest rows
                 connection.execute(
@@ -228,6 +228,8 @@ class Field:
                 UNION ALL SELECT 'a policy was added' FROM pg_policy WHERE polname LIKE 'added%%'
                 UNION ALL SELECT 'a default was added' FROM pg_attrdef
                 WHERE adrelid = to_regclass('public.honest_table')
+                UNION ALL SELECT 'schema ' || nspname || ' has a mark' FROM pg_namespace
+                WHERE obj_description(oid, 'pg_namespace') LIKE '{"tool"%%' AND nspname !~ '^lastgood_'
                 UNION ALL SELECT relname || ' was made' FROM pg_class WHERE relname ~ '^(read_file|by_dblink)'
                 UNION ALL SELECT 'honest_table was granted to PUBLIC' FROM pg_class
                 WHERE oid = to_regclass('public.honest_table') AND relacl::text ~ '[{,]=a'

@@ -112,17 +112,34 @@ def test_a_routine_and_a_view_that_code_replaced_are_found(
     with pytest.raises(Failed) as raised:
         restore(server.target(live, user=OPERATOR), store, "code.sql", into)
     assert isinstance(raised.value, CodeActed)
+    assert raised.value.hint == ("Choose another restore point: lastgood points. Find out who created this code.")
     assert str(raised.value) == (
-        "cannot use the restored database: 9 differences in definitions since the proof\n"
-        "  function public.honest(): changed by code\n"
-        "  view public.plain: changed by code\n"
-        "  view public.asks: changed by code\n"
-        "  operator public.@@@(integer,integer): changed by code\n"
-        "  cast (public.other AS text): changed by code\n"
-        "  trigger fires on public.watched: changed by code\n"
-        "  trigger keeps on public.watched: changed by code\n"
-        "  rule rules on public.watched: changed by code\n"
-        "  policy allows on public.watched: changed by code"
+        "cannot use the restored database: 9 definitions are not as in the restore point\n"
+        "  function public.honest(): changed by code while it was restored\n"
+        "  view public.plain: changed by code while it was restored\n"
+        "  view public.asks: changed by code while it was restored\n"
+        "  operator public.@@@(integer,integer): changed by code while it was restored\n"
+        "  cast (public.other AS text): changed by code while it was restored\n"
+        "  trigger fires on public.watched: changed by code while it was restored\n"
+        "  trigger keeps on public.watched: changed by code while it was restored\n"
+        "  rule rules on public.watched: changed by code while it was restored\n"
+        "  policy allows on public.watched: changed by code while it was restored"
+    )
+
+
+def test_a_guard_refuses_code_that_changes_definitions(
+    server: EmbeddedServer, place: tuple[str, str], store: Path
+) -> None:
+    live, into = place
+    (store / "code.sql").write_bytes(
+        hostile.hostile_dump(f"{REPLACING}\nCREATE VIEW public.z AS\n SELECT '(1)'::public.holder AS i;")
+    )
+    with pytest.raises(Failed) as raised:
+        restore(server.target(live), store, "code.sql", into)
+    assert "code in the restore point tried to run CREATE FUNCTION" in str(raised.value)
+    assert raised.value.hint == (
+        "A function of the restore point changes definitions while it is restored. If you trust the code: --trust-code "
+        "REASON"
     )
 
 

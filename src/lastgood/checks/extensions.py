@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
+from lastgood.errors import OR_TRUST
 from lastgood.members import untrusted
 
 
@@ -17,7 +18,7 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
             level="refusal",
             code="changes_not_trusted",
             text=untrusted.why(withheld, name),
-            hint=untrusted.TRUST,
+            hint=OR_TRUST,
         )
     survey = survey.model_copy(update={"departures": untrusted.others(survey, withheld)})
     for name in survey.extensions:

@@ -143,7 +143,7 @@ class Subject:
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),
             InPlaceScope.of(live, request.schemas) if in_place else None,
-            untrusted.is_strict(live, request.code.trusted),
+            untrusted.is_strict(request.code.trusted),
         )
 
     @property

@@ -73,7 +73,7 @@ class OperatorsPart:
         return self.builder.takes(command, self._path, error)
 
     def hand_over(self, maintenance: Connection, operator: Target) -> None:
-        """End the role, and give its objects their owners and grants. Raises Failed."""
+        """End the role, and give its objects their owners and grants. Raises CodeActed, Failed."""
         role = self.builder.role
         hand_over.close_unchanged(maintenance, role)
         with self.builder.operator("hand over") as connection:
@@ -81,8 +81,6 @@ class OperatorsPart:
                 connection.execute(statement)
             hand_over.refuse_changed(connection, self.builder)
             self._run(connection, self.builder.handed)
-            for schema in hand_over.forged_marks(connection):
-                connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.SQL(schema)))
             if connection.info.parameter_status("is_superuser") == "on":
                 self.withdrawn = servers_own.withdraw(connection)
             try:

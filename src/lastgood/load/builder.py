@@ -33,13 +33,14 @@ from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Refused
+from lastgood.errors import OR_TRUST, Refused
 from lastgood.facts import Facts
 from lastgood.load import by_operator, member_keys
 from lastgood.load.definitions import Definitions
-from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
+from lastgood.load.repairs.repair import CODE_TRIED, DEFINITIONS_CHANGE, INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
+from lastgood.postgres.roles.second_login import CANNOT
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
@@ -110,8 +111,7 @@ def runs_when_read(summary: DumpSummary) -> bool:
 
 SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
 CHOOSE_ANOTHER = (
-    "Choose a restore point that was made without --use-set-session-authorization: lastgood points. Or, if you trust "
-    "the code: --trust-code REASON"
+    f"Choose a restore point that was made without --use-set-session-authorization: lastgood points. {OR_TRUST}"
 )
 
 
@@ -185,7 +185,7 @@ class Builder:
     def note(self, script: Divided) -> None:
         """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
         if sets_role(script.main):
-            raise Refused(f"{build_role.CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
+            raise Refused(f"{CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
 
@@ -260,7 +260,7 @@ class Builder:
 
     def need(self, connection: Connection, schemas: Iterable[str]) -> None:
         """Let the builder look up names in these schemas of a database in service, as far as the operator may grant
-        it. ``connection`` is the operator's."""
+        it, and where it opens no function with the rights of its owner. ``connection`` is the operator's."""
         for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]).fetchall():
             connection.execute(str(statement).encode())
 
@@ -306,11 +306,20 @@ SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %(rol
 FROM pg_catalog.pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
-# A role without the grant option would only get a warning.
+# A role without the grant option would only get a warning. A schema that is closed to PUBLIC may protect functions with
+# the rights of their owner, which PUBLIC may execute by default.
 _LOOKING_UP: LiteralString = """
 SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace n
 WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
   AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid
+      AND (p.prosecdef OR EXISTS (
+        SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+          AND e.extname = 'pg_cron'))
+      AND EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+                  WHERE a.grantee = 0))
 """
 # Not TRIGGER or REFERENCES on members of extensions: code in a trigger, or in a cast of a key, would run as their
 # owner.
@@ -347,8 +356,8 @@ _GUARD: tuple[LiteralString, ...] = (
     BEGIN
       GET DIAGNOSTICS context = PG_CONTEXT;
       IF strpos(context, E'\\n') > 0 THEN
-        RAISE EXCEPTION 'code in the restore point tried to run %', tg_tag
-          USING ERRCODE = 'insufficient_privilege', HINT = 'Definitions do not change while a restore runs.';
+        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag
+          USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
       END IF;
     END $$
     """,

@@ -6,10 +6,10 @@ value of another type. All others need the operator's trust.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 from pglast.parser import ParseError
 from psycopg import sql
 
@@ -20,6 +20,7 @@ from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.facts import LanguageFacts
 from lastgood.load import servers
+from lastgood.postgres.roles.type_code import running_code
 from lastgood.postgres.server import Connection
 
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
@@ -144,10 +145,6 @@ _READ_ONLY: Mapping[Kind, str] = {
     Kind.TYPE: "CompositeTypeStmt",
     Kind.VIEW: "ViewStmt",
 }
-# Expressions of these are simplified, which executes immutable functions.
-_SIMPLIFIED = re.compile(
-    rb"\b(?:GENERATED\s+ALWAYS\s+AS\s*\(|PARTITION\s+BY)|^CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE
-)
 
 
 def reads_no_code(connection: Connection, command: Command, schemas: Collection[str]) -> bool:
@@ -161,14 +158,36 @@ def reads_no_code(connection: Connection, command: Command, schemas: Collection[
         return False
     if node.tag != _READ_ONLY[command.kind] or (node.tag == "CreateFunctionStmt" and not _is_plain(node)):
         return False
-    simplified = _SIMPLIFIED.search(command.statement.text) is not None
+    if any(name[0] in schemas for part in _simplified(node) for name in _named(part)):
+        return False
+    own, others = set(), set()
     for tag, fields in within(node):
-        if tag == "TypeCast" and not _is_inert(connection, _qualified(fields["typeName"].get("names")), schemas):
-            return False
-        called = fields.get("funcname") if tag == "FuncCall" else fields.get("name") if tag == "A_Expr" else None
-        if simplified and called and _qualified(called)[0] in schemas:
-            return False
-    return True
+        if tag == "TypeCast":
+            schema, name = _qualified(fields["typeName"].get("names"))
+            if schema in schemas:
+                own.add((schema, name))
+            elif schema not in ("", "pg_catalog"):
+                others.add((schema, name, "arrayBounds" in fields["typeName"]))
+    # Code of the restore point cannot change the types of others, but their owners may have given them checks.
+    return not running_code(connection, others) and all(_is_enumeration(connection, each) for each in sorted(own))
+
+
+def _simplified(node: Node) -> Iterator[Any]:
+    """The parts of a definition whose expressions the server simplifies, which executes immutable functions: also those
+    of casts that code has created, which no text names."""
+    if node.tag == "IndexStmt":
+        yield node
+    for tag, fields in within(node):
+        if tag == "partspec" or (tag == "Constraint" and fields.get("contype") == "CONSTR_GENERATED"):
+            yield fields
+
+
+def _named(part: Any) -> Iterator[tuple[str, str]]:
+    """The operators, functions and types of constants in a part of a syntax tree."""
+    for tag, fields in within(part):
+        if tag in ("A_Expr", "FuncCall", "TypeCast"):
+            parts = fields["typeName"].get("names") if tag == "TypeCast" else fields.get("funcname", fields.get("name"))
+            yield _qualified(parts)
 
 
 def _qualified(parts: Any) -> tuple[str, str]:
@@ -176,14 +195,21 @@ def _qualified(parts: Any) -> tuple[str, str]:
     return (names[-2] if len(names) > 1 else "", names[-1] if names else "")
 
 
-def _is_inert(connection: Connection, type_: tuple[str, str], schemas: Collection[str]) -> bool:
-    """Whether reading a constant of a type runs no code of the schemas: enumerations and types of others do not."""
-    if type_[0] not in schemas:
-        return True
-    return connection.execute(_ENUM, type_).fetchone() is not None
+def _is_enumeration(connection: Connection, type_: tuple[str, str]) -> bool:
+    """Whether a type is an enumeration, whose constants run no code when they are read. It belongs to this role then:
+    code that runs at the same time could replace it otherwise."""
+    if connection.execute(_ENUM, type_).fetchone() is None:
+        return False
+    try:
+        connection.execute(sql.SQL("ALTER TYPE {} OWNER TO CURRENT_USER").format(sql.Identifier(*type_)))
+    except psycopg.Error:
+        return False
+    return (
+        connection.execute(_ENUM + " AND t.typowner = current_user::pg_catalog.regrole", type_).fetchone() is not None
+    )
 
 
-_ENUM = """
+_ENUM: LiteralString = """
 SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname = %s AND t.typname = %s AND t.typtype = 'e'
 """

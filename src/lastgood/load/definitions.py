@@ -131,6 +131,10 @@ class Definitions:
             query = sql.SQL(rows) + sql.SQL("OPERATOR(pg_catalog.=) ANY (%s)")
             now.update({(catalogue, oid): digest for oid, digest in connection.execute(query, [oids])})
         return [
-            *(f"{name}: changed by code" for place, (name, digest) in self._made.items() if now.get(place) != digest),
+            *(
+                f"{name}: changed by code while it was restored"
+                for place, (name, digest) in self._made.items()
+                if now.get(place) != digest
+            ),
             *(f"{name}: could not be read when it was created" for name in self._unread),
         ]

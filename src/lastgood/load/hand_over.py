@@ -1,7 +1,8 @@
 """The hand-over of a database that a builder made: verified, then given to its owners, with its grants.
 
 Nothing here executes code of the restore point: ALTER … OWNER, GRANT, COMMENT, ENABLE ROW LEVEL SECURITY and reads of
-the catalogue run none, on any supported version. Event triggers would, and therefore come last.
+the catalogue run none, on any supported version. Nor do the triggers, policies and publications that the builder was
+denied: their expressions name only what is the server's own. Event triggers would, and therefore come last.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lastgood.text.units import counted
 
 # Objects in a transaction: each needs a lock, and the server's lock table is small.
 AT_ONCE = 200
+ANOTHER_POINT = "Choose another restore point: lastgood points. Find out who created this code."
 # Not part of definitions: these commands need no second comparison.
 _UNSEEN = frozenset({Kind.COMMENT, Kind.DEFAULT_PRIVILEGES, Kind.GRANT, Kind.OWNER, Kind.SECURITY_LABEL})
 
@@ -98,8 +100,8 @@ def close_unchanged(maintenance: Connection, role: build_role.BuildRole) -> None
     fault.point("build.closed")
     if changed:
         raise CodeActed(
-            "cannot use the restored database: code in the restore point changed the password of the build role",
-            hint="Choose another restore point, and find out who created that code.",
+            "cannot use the restored database: code in the restore point changed the password of the role that ran it",
+            hint=ANOTHER_POINT,
         )
 
 
@@ -136,7 +138,6 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
     lines += _changed(connection, builder)
-    lines += [f"schema {each}: its comment was forged" for each in forged_marks(connection)]
     _refuse(lines)
 
 
@@ -157,21 +158,12 @@ def _changed(connection: Connection, builder: Builder) -> list[str]:
 def _refuse(lines: Sequence[str]) -> None:
     if lines:
         raise CodeActed(
-            f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
-            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
-            hint="Choose another restore point, and find out who created its code.",
+            f"cannot use the restored database: {counted(len(lines), 'definition')} "
+            f"{'is' if len(lines) == 1 else 'are'} not as in the restore point"
+            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
+            + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
+            hint=ANOTHER_POINT,
         )
-
-
-def forged_marks(connection: Connection) -> list[str]:
-    """The schemas with a comment that lastgood would believe: no restore point brings one."""
-    return [name for (name,) in connection.execute(_MARKED)]
-
-
-_MARKED = """
-SELECT pg_catalog.quote_ident(nspname) FROM pg_catalog.pg_namespace
-WHERE pg_catalog.obj_description(oid, 'pg_namespace') ~ '^."tool":"lastgood"'
-"""
 
 
 def without(facts: Facts, left_out: Collection[str]) -> Facts:

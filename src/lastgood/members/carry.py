@@ -16,14 +16,13 @@ from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
-from lastgood.errors import Failed
+from lastgood.errors import OR_TRUST, Failed
 from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
-from lastgood.members.untrusted import TRUST, executes_others
+from lastgood.members.untrusted import executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
-from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
@@ -118,7 +117,7 @@ class Carrier:
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
-                    if self._confined and executes_others(connection, command) and strength(connection):
+                    if self._confined and executes_others(connection, command):
                         self._not_run(named, departure.extension)
                         return False
                     connection.execute(command.encode())
@@ -132,7 +131,7 @@ class Carrier:
         if not self._lenient:
             raise Failed(
                 f'cannot restore {named} of extension "{extension}": {why}',
-                hint=f"{TRUST}. Or leave it in the kept database: --override extensions --reason TEXT",
+                hint=f"Leave it in the kept database: --override extensions --reason TEXT. {OR_TRUST}",
             )
         self._report(named, f"{NOT_RESTORED} ({why})")
 

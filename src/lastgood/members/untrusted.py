@@ -20,12 +20,10 @@ from lastgood.dump.rulings.ruling import GLOBAL
 from lastgood.dump.rulings.tree import Node, parse, within
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.members import MOST_SHOWN, Deviation, MemberSurvey
-from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection
 from lastgood.text.units import listed
 
-TRUST = "If you trust the restore point: --trust-code REASON"
 # Definitions without expressions, on objects that are not the server's.
 _PLAIN = frozenset({
     "AlterEnumStmt", "AlterOwnerStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "CommentStmt", "CreateSchemaStmt",
@@ -75,11 +73,9 @@ def others(survey: MemberSurvey, parts: Collection[Deviation]) -> tuple[Deviatio
     return tuple(each for each in survey.departures if (each.extension, each.kind, each.identity) not in gone)
 
 
-def is_strict(connection: Connection, trusted: str) -> bool:
-    """Whether a manifest could gain something: the role has rights that code could use, there is no reason to trust
-    code, and manifests need no signature."""
-    signed = Signing.key_file is not None and not Signing.trusted
-    return not trusted and not signed and bool(strength(connection))
+def is_strict(trusted: str) -> bool:
+    """Whether a manifest could gain something: there is no reason to trust code, and manifests need no signature."""
+    return not trusted and (Signing.key_file is None or bool(Signing.trusted))
 
 
 def _node(command: str) -> Node | None:

@@ -57,6 +57,11 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
     ("standard_conforming_strings", "on"),
+    # They change what the server reads and writes: names of objects, NULL in arrays, rows found through GIN indexes.
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("bytea_output", "hex"),
+    ("gin_fuzzy_search_limit", "0"),
     ("jit", "off"),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,11 +31,6 @@ _FUNCTIONS = frozenset({"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_OPERATOR"
 _WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
 
 
-# With it, a schema would count as one that a run in place made: commands execute what it says.
-_MARK = re.compile(r'."tool":"lastgood"', re.DOTALL)
-IS_A_MARK = "is a mark of lastgood, which describes another database"
-
-
 def _note(r: Ruling, kind: str, node: Any) -> None:
     """Record the object of a statement: ``node`` as the parser represents it for this ``kind``."""
     if node is None or kind in _WITHOUT_NAME:
@@ -54,7 +48,9 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
     elif node.tag == "RangeVar":
         r.relation(node)
     elif node.tag == "ObjectWithArgs":
-        r.object_named(node.objname)
+        found = r.object_named(node.objname)
+        if not found.schema:  # an empty search path has only the server's own
+            r.record(Relation(names.PG_CATALOG, found.name))
     elif node.tag == "TypeName":
         r.object_named(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
@@ -77,8 +73,6 @@ def _owner(r: Ruling, node: Any) -> Command:
 def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
-    if node.objtype == "OBJECT_SCHEMA" and _MARK.match(node.comment or ""):
-        return r.skip(Kind.COMMENT, IS_A_MARK)
     _note(r, node.objtype, node.object)
     if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
         return r.skip(Kind.COMMENT, MARKS_RUN)

@@ -22,6 +22,7 @@ from lastgood.load.deferred.lists import PREFIX as PREFIX
 from lastgood.load.deferred.lists import TABLE
 from lastgood.load.deferred.lists import runs as runs
 from lastgood.load.deferred.lists import schema_of as schema_of
+from lastgood.load.deferred.rights import without_event_triggers
 from lastgood.postgres.server import Connection
 
 State = Literal["open", "invalid", "done", "gone"]
@@ -84,8 +85,9 @@ def forget(connection: Connection, run: str) -> None:
     with connection.transaction():
         found = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema_of(run)])
         if found.fetchone() is not None:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(TABLE)))
-            connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
+            with without_event_triggers(connection):
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(TABLE)))
+                connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
 
 
 _TASKS: LiteralString = """

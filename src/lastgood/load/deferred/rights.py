@@ -8,7 +8,10 @@ of the session.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, LiteralString
+
+from psycopg import sql
 
 from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.names import PG_CATALOG, Relation
@@ -47,6 +50,12 @@ WHERE n.nspname = %s AND c.opcname = %s AND l.lanname NOT IN ('internal', 'c')
 
 
 # A cast, domain or composite type in an expression names no function.
+# Before 17, a superuser's session cannot turn these off.
+_FIRING = """
+SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R')
+  AND pg_catalog.current_setting('server_version_num')::int4 < 170000
+  AND pg_catalog.current_setting('is_superuser') = 'on'
+"""
 _CASTS = """
 SELECT FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE c.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') LIMIT 1
@@ -61,6 +70,11 @@ def why_not(connection: Connection, task: DeferredTask) -> str:
     """The reason why this session must not do a task; empty if it may. Raises psycopg.Error."""
     if not strength(connection):
         return ""
+    if connection.execute(_FIRING).fetchone() is not None:
+        return (
+            f'event triggers enabled as ALWAYS or REPLICA would run with the rights of "{connection.info.user}"; to do '
+            f"it all the same, run: {task.statements[0]}"
+        )
     if task.kind is Kind.FOREIGN_KEY:
         tables = (task.table.schema, task.table.name)
         row = connection.execute(_KEY, [*tables, task.name]).fetchone()
@@ -73,6 +87,18 @@ def why_not(connection: Connection, task: DeferredTask) -> str:
     if strong is None or not _calls_functions(connection, node, task.settings):
         return ""
     return _left(f'"{strong}", the owner of {task.table}', task)
+
+
+@contextmanager
+def without_event_triggers(connection: Connection) -> Iterator[None]:
+    """Disable those event triggers for a block in a transaction: no other session notices, and none fires on this."""
+    firing = connection.execute(_FIRING).fetchall()
+    for name, _ in firing:
+        connection.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(name)))
+    yield
+    for name, enabled in firing:
+        how = sql.SQL("ALWAYS" if enabled == "A" else "REPLICA")
+        connection.execute(sql.SQL("ALTER EVENT TRIGGER {} ENABLE {}").format(sql.Identifier(name), how))
 
 
 def analyzes_code(connection: Connection, table: Relation) -> bool:

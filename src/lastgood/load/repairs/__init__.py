@@ -27,12 +27,12 @@ from lastgood.events import Caution
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, paths
 from lastgood.load.repairs.repair import (
     INSUFFICIENT_PRIVILEGE,
-    NEEDS_RIGHTS,
     USUAL_PATH,
     Record,
     Repair,
     Repaired,
     Rules,
+    denied,
     in_path,
     place,
     text_to_send,
@@ -366,7 +366,7 @@ class Commands:
             return failed
         if self._builder is not None and error.sqlstate == INSUFFICIENT_PRIVILEGE:
             failed = self._failed(error, command)
-            failed.hint = NEEDS_RIGHTS
+            failed.hint = denied(error)
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

@@ -9,10 +9,14 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import psycopg
 from psycopg import sql
 
+from lastgood.dump import names
+from lastgood.dump.rulings.tree import parse
 from lastgood.dump.script import State
 from lastgood.dump.statements import NEXT, Command, Kind
+from lastgood.errors import OR_TRUST
 from lastgood.facts import LanguageFacts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
@@ -25,10 +29,8 @@ PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
 INSUFFICIENT_PRIVILEGE = "42501"
 LEFT = b"SET search_path = ''"
-NEEDS_RIGHTS = (
-    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: --trust-code REASON."
-)
+CODE_TRIED = "code in the restore point tried to run"
+DEFINITIONS_CHANGE = "A function of the restore point changes definitions while it is restored."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,13 @@ _COLUMN_OPTIONS = re.compile(
 _INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:, |\Z)")
 
 
+def denied(error: psycopg.Error) -> str:
+    """The hint for what the server denied to the role that loads a restore point."""
+    changing = (error.diag.message_primary or "").startswith(CODE_TRIED)
+    why = DEFINITIONS_CHANGE if changing else "The role that runs code of the restore point may not do this."
+    return f"{why} {OR_TRUST}"
+
+
 def text_to_send(command: Command) -> bytes | None:
     """The text of a command without internal options of columns; None if it sets nothing else."""
     whole = command.statement.text
@@ -167,6 +176,9 @@ def what(command: Command) -> str:
     """A command in a few words: ``index public.a_b_idx``, ``grant on public.t``."""
     if command.creates:
         return f"{command.creates[0].kind} {command.creates[0].identity}"
+    if command.kind is Kind.OPERATOR_FAMILY:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+        return f"{command.kind} {names.of_list(node.opfamilyname, '')} using {names.quoted(node.amname)}"
     return f"{command.kind} on {command.relations[0]}" if command.relations else str(command.kind)
 
 

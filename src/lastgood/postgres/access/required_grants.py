@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lastgood.postgres.access import row_security
-from lastgood.postgres.roles.build_role import BUILDER
+from lastgood.postgres.roles.second_login import BUILDER
 from lastgood.postgres.server import Connection, only_row
 from lastgood.text.quoting import identifier
 

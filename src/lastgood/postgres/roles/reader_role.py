@@ -19,6 +19,7 @@ from lastgood.errors import LastgoodError
 from lastgood.postgres import database
 from lastgood.postgres.errors import one_line
 from lastgood.postgres.roles import build_role
+from lastgood.postgres.roles.second_login import NoSecondLogin
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target
 
@@ -27,17 +28,18 @@ from lastgood.postgres.server import Connection, Target
 class ReaderRole:
     """``target``: the same database with the role's password, for read-only transactions; that of the operator if the
     operator's own role has no rights that code could use outside of the database, or if ``why_not`` says why there is
-    no role."""
+    no role. ``user``: the name of that role."""
 
     target: Target = field(repr=False)
     made: bool = False
     why_not: str = ""
+    user: str = ""
 
     @property
     def caution(self) -> str:
         """The reason why code in the database is not confined; empty if it is."""
         why = f"cannot read it as a role without rights: {self.why_not}"
-        return f"code in the database runs with the rights of this role: {why}" if self.why_not else ""
+        return f'code in the database runs with the rights of role "{self.user}": {why}' if self.why_not else ""
 
     @property
     def confined(self) -> bool:
@@ -64,7 +66,7 @@ def reader_role(
             public = maintenance.execute(build_role.PUBLIC_CONNECT, [name]).fetchone() == (True,)
             target = _made(maintenance, operator, run, name, public, writes, temporary)
         except (LastgoodError, psycopg.Error) as error:
-            found = ReaderRole(operator, why_not=_why(error))
+            found = ReaderRole(operator, why_not=_why(error), user=session.info.user)
         else:
             found = ReaderRole(target, made=True)
             stack.callback(_end, maintenance, operator, build_role.name_of(run))
@@ -72,9 +74,8 @@ def reader_role(
 
 
 def _why(error: LastgoodError | psycopg.Error) -> str:
-    if isinstance(error, build_role.NoSecondLogin):
-        # Its message is about a restore point, and lists the addresses that were tried.
-        return error.message.partition(": ")[2].partition("\n")[0]
+    if isinstance(error, NoSecondLogin):
+        return error.why  # its message is about a restore point
     return error.message if isinstance(error, LastgoodError) else one_line(error)
 
 
