@@ -337,7 +337,6 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
         later("COMMENT ON ROLE postgres IS ''"),
         later("ALTER TABLE public.t OWNER TO mallory"),
         later("ALTER TABLE public.t CLUSTER ON i, DISABLE ROW LEVEL SECURITY"),
-        later("CREATE INDEX CONCURRENTLY i ON public.t (evil(q), public.evil(q))"),
         later("CREATE INDEX CONCURRENTLY i ON public.other (q)"),
         later("CREATE INDEX CONCURRENTLY i ON public.t (q)", "ALTER TABLE public.t VALIDATE CONSTRAINT c"),
         later("ALTER TABLE public.t VALIDATE CONSTRAINT i"),

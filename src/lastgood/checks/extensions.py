@@ -30,7 +30,7 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
                 f"{unrestorable}",
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
-        if restorable := survey.summary(name, carried=True, rows=False):
+        if s.in_place is None and (restorable := survey.summary(name, carried=True, rows=False)):
             source = "from the manifest" if _own(s) else "from the live database"
             yield Finding(
                 level="caution",

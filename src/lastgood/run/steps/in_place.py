@@ -342,12 +342,8 @@ def _options(run: Run) -> dict[str, str]:
 def _rules(run: Run) -> Rules:
     with run.connected(run.plan.live, "reads extensions") as live:
         request = run.prepared.request
-        wishes = Rules(
-            strict=request.strict,
-            allow_orphans=request.allow_orphans,
-            members=run.prepared.members,
-            confined=not request.code.trusted,
-        )
+        # Extensions and their members stay: to restore these would change the live database before the switch.
+        wishes = Rules(strict=request.strict, allow_orphans=request.allow_orphans, confined=not request.code.trusted)
         return rules_for(live, run.prepared.facts, wishes)
 
 
