@@ -123,12 +123,12 @@ def test_code_does_not_run_for_references_and_keys_after_the_switch(project: Pro
         moved = swapped(connection, staged)
         assert moved.notes == (
             'column "entity" of "realtime.subscription" may still reference kept tables: functions of the table would '
-            "run with the rights of this role",
+            "run with your rights",
         )
         switch.undo(connection, staged.run, UNDO)
         assert list(complete(connection, UNDO)) == [
             'foreign key "sales_user_id_fkey" of "public.sales" is still NOT VALID: functions in definitions of the '
-            "table would run with the rights of this role; run as a role with fewer rights: "
+            "table would run with your rights; read them, then run as the owner: "
             'ALTER TABLE "public"."sales" VALIDATE CONSTRAINT "sales_user_id_fkey"'
         ]
     project.drop(point)
@@ -165,7 +165,7 @@ def test_ties_whose_constants_run_code_are_not_made_again(project: Project, data
             switch.undo(connection, staged.run, UNDO)
     assert refused.value.message == (
         'cannot switch: policy "p1" on "storage.objects" has a constant of type public.c, and checks of that type '
-        "would run with the rights of this role"
+        "would run with your rights"
     )
 
 

@@ -14,7 +14,7 @@ from lastgood.in_place.definitions.against_facts import schema_of_object
 from lastgood.in_place.definitions.sorting import Placed
 from lastgood.in_place.marks import Check
 from lastgood.load.builder import Builder
-from lastgood.load.hand_over import CodeActed
+from lastgood.load.hand_over import ANOTHER_POINT, CodeActed
 from lastgood.load.rebuild import SHOWN
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
@@ -70,7 +70,7 @@ def refuse(
         raise CodeActed(
             "cannot use the rewritten definitions: code in the restore point created or changed "
             f"{counted(len(lines), 'object')}" + "".join(f"\n  {visible(each)}" for each in lines[:SHOWN]),
-            hint="Choose another restore point, and find out who created that code.",
+            hint=ANOTHER_POINT,
         )
 
 

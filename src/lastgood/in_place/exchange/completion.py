@@ -159,5 +159,5 @@ def validated(connection: Connection, tied: Sequence[TiedKey], *, confined: bool
         command = retie.add_foreign_key(key, valid=True) if whole else retie.validate_foreign_key(key)
         yield (
             f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" {state}: functions in definitions of the '
-            f"table would run with the rights of this role; run as a role with fewer rights: {command.as_string()}"
+            f"table would run with your rights; read them, then run as the owner: {command.as_string()}"
         )

@@ -142,7 +142,7 @@ class TieChanges:
             if name in closed:
                 self.notes.append(
                     f'column "{column}" of "{schema}.{table}" may still reference kept tables: functions of the table '
-                    "would run with the rights of this role"
+                    "would run with your rights"
                 )
                 continue
             statement = sql.SQL(_REFER).format(

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lastgood.dump.rulings.tree import parse, within
-from lastgood.errors import Refused
+from lastgood.errors import OR_TRUST, Refused
 from lastgood.in_place.ties import Policy, Ties, Trigger
 from lastgood.postgres.roles.type_code import NamedType, running_code
 from lastgood.postgres.server import Connection
 from lastgood.text.redact import visible
 
-HINT = "Roll back by name (--by-name). Or, if you trust the code: --trust-code REASON"
+HINT = f"Roll back by name: --by-name. {OR_TRUST}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Evaluated:
         kind = "trigger" if isinstance(self.tie, Trigger) else "policy"
         return (
             f'{kind} "{self.tie.name}" on "{self.tie.schema_name}.{self.tie.table}" has a constant of type '
-            f"{self.type}, and checks of that type would run with the rights of this role"
+            f"{self.type}, and checks of that type would run with your rights"
         )
 
 
