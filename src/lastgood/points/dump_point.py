@@ -35,8 +35,9 @@ from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.access import row_security
+from lastgood.postgres.identity import identity
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target, identity, only_row
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.postgres.sessions import locked_tables
 from lastgood.process import durable, run
 from lastgood.text.quoting import identifier

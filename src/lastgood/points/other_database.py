@@ -14,7 +14,8 @@ from lastgood.points.dump_point import take as dump
 from lastgood.points.manifest import Form
 from lastgood.points.point import RestorePoint
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.server import Target, identity
+from lastgood.postgres.identity import identity
+from lastgood.postgres.server import Target
 
 LABEL = "elsewhere"
 

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, LiteralString
 
@@ -414,28 +413,3 @@ def cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator
         finally:
             ended.set()
             thread.join()
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """``system`` is created by initdb and copied by every physical backup; None without the privilege to read it.
-    ``started`` is the start of the server, to the microsecond."""
-
-    system: int | None
-    started: datetime
-
-
-def identity(connection: Connection) -> Identity:
-    """The identity of the server behind ``connection`` (autocommit)."""
-    row = only_row(connection, "SELECT pg_catalog.pg_postmaster_start_time()")
-    try:
-        control = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
-    except psycopg.errors.InsufficientPrivilege:
-        control = None  # some platforms revoke it
-    return Identity(control[0] if control is not None else None, row[0])
-
-
-def same_cluster(one: Identity, other: Identity) -> bool:
-    """Whether they are one cluster, or physical copies of one. Unrelated servers do not start in the same
-    microsecond."""
-    return one.started == other.started or (one.system is not None and one.system == other.system)

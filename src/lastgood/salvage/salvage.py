@@ -24,7 +24,8 @@ from lastgood.errors import UsageError
 from lastgood.events import reported
 from lastgood.postgres import database
 from lastgood.postgres.errors import message_of
-from lastgood.postgres.server import Connection, Target, identity
+from lastgood.postgres.identity import identity
+from lastgood.postgres.server import Connection, Target
 from lastgood.salvage import audit, candidates, choosing, images, origin, quiet, renames, rows, sides, tables
 from lastgood.salvage.apply import Destination, Look, apply, preview
 from lastgood.salvage.audit import AuditTable

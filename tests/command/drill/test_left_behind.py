@@ -20,7 +20,7 @@ from lastgood.context import Context
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event, Note, silent
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.server import Identity
+from lastgood.postgres.identity import Identity
 from tests.cli.conftest import Lastgood
 from tests.support import forked_cli
 from tests.support.waiting import until

@@ -24,9 +24,10 @@ from lastgood.points import RestorePoint
 from lastgood.postgres import remaining_sessions
 from lastgood.postgres.access.rights import rights
 from lastgood.postgres.errors import failed
+from lastgood.postgres.identity import identity
 from lastgood.postgres.lock import Claim
 from lastgood.postgres.remaining_sessions import ProgramTrace, RemainingSession
-from lastgood.postgres.server import Target, identity
+from lastgood.postgres.server import Target
 from lastgood.postgres.sessions import locked_tables
 from lastgood.run.report import Report
 from lastgood.text.units import counted

@@ -23,12 +23,13 @@ from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
+from lastgood.postgres.identity import Identity, identity, same_cluster
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.pressure.rules import Limits
 from lastgood.postgres.pressure.wal import Disk
 from lastgood.postgres.roles.strength import strength
-from lastgood.postgres.server import Connection, Identity, Target, identity, same_cluster
+from lastgood.postgres.server import Connection, Target
 from lastgood.text import units
 
 MARK = "lastgood drill"

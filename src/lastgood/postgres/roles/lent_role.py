@@ -14,11 +14,12 @@ from psycopg import sql
 
 from lastgood.errors import OR_TRUST
 from lastgood.postgres.errors import failed, one_line
+from lastgood.postgres.identity import identity, same_cluster
 from lastgood.postgres.mark import marked
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole, databases_with
 from lastgood.postgres.roles.second_login import GROUP, NoSecondLogin
-from lastgood.postgres.server import Connection, Target, identity, same_cluster
+from lastgood.postgres.server import Connection, Target
 from lastgood.text.quoting import identifier
 from lastgood.text.units import listed
 

@@ -10,7 +10,8 @@ import psycopg
 
 from lastgood.errors import OR_TRUST, Refused
 from lastgood.postgres.errors import one_line
-from lastgood.postgres.server import Connection, Target, identity, only_row, same_cluster
+from lastgood.postgres.identity import identity, same_cluster
+from lastgood.postgres.server import Connection, Target, only_row
 from lastgood.postgres.transactions import server_process
 from lastgood.text.quoting import identifier
 
