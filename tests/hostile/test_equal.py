@@ -42,6 +42,8 @@ CREATE FUNCTION public.to_c(int) RETURNS public.c LANGUAGE sql IMMUTABLE AS 'SEL
 CREATE CAST (int AS public.c) WITH FUNCTION public.to_c(int);
 CREATE FUNCTION public.to_text(int) RETURNS date LANGUAGE sql IMMUTABLE AS 'SELECT ''2026-01-01''::date + $1';
 CREATE CAST (int AS date) WITH FUNCTION public.to_text(int);
+CREATE TYPE public.name_only;
+CREATE OPERATOR CLASS public.empty FOR TYPE int USING btree AS STORAGE int;
 CREATE PUBLICATION every FOR ALL TABLES;
 CREATE PUBLICATION few FOR TABLE inner_one.t WHERE (a > 1);
 CREATE FUNCTION public.ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
