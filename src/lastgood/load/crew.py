@@ -126,7 +126,7 @@ class _Crew:
     def _open(self, builder: Builder, script: Divided) -> None:
         """Execute the operator's part that comes before all else, and admit the builder."""
         builder.note(script)
-        builder.separately = not _APART.isdisjoint(self._summary.code)
+        builder.renews = not _APART.isdisjoint(self._summary.code)
         with builder.operator("create extensions") as connection:
             session = LoadSession(connection, self.job.commands, self.job.loaded)
             for step in script.first:

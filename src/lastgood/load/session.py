@@ -60,6 +60,7 @@ class LoadSession:
         self._begun = False
         self._configured: dict[str, str] = {}
         self._refused: set[bytes] = set()
+        self._renewal = b""
         # psycopg's own prepared statements could be replaced by code.
         connection.prepare_threshold = None if builder is not None else connection.prepare_threshold
 
@@ -132,8 +133,9 @@ class LoadSession:
             for name, value in self._configured.items()
         )
         whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
+        self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
         try:
-            self.connection.execute(b"; ".join([whole, *(text for text in texts if text not in self._refused)]))
+            self.connection.execute(self._renewal)
         except psycopg.Error:
             self.connection.execute(whole)
             for name, each in state:
@@ -141,6 +143,7 @@ class LoadSession:
                 if name not in _IDENTITY and text not in self._refused and not self._accepts(each):
                     self._refused.add(text)
                     self.run(each)
+            self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
 
     def _accepts(self, setting: Command) -> bool:
         try:
@@ -197,10 +200,9 @@ class LoadSession:
 
     def run_together(self, commands: Sequence[Command]) -> None:
         """Run several commands: in one message, or in halves if one of them fails."""
-        if self._builder is not None and self._builder.separately:
-            pieces = [commands[n : n + 1] for n in range(len(commands))]
-        elif len(commands) > 1:
-            if self.commands.run_together(self.connection, commands):
+        if len(commands) > 1:
+            between = self._renewal if self._builder is not None and self._builder.renews else b""
+            if self.commands.run_together(self.connection, commands, between):
                 self._loaded.count(commands=len(commands))
                 return
             middle = len(commands) // 2

@@ -149,9 +149,9 @@ class Commands:
         if isinstance(command.detail, Extension):
             self.carrier.early(connection, command.detail.name)
 
-    def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
-        """Run several commands in one message and one transaction. False: one of them failed, and nothing was done; run
-        them one by one to find and handle it."""
+    def run_together(self, connection: Connection, commands: Sequence[Command], between: bytes = b"") -> bool:
+        """Run several commands in one message and one transaction, with other commands ``between`` them. False: one of
+        them failed, and nothing was done; run them one by one to find and handle it."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
         wanted = [command for command in commands if not self._unwanted(command)]
@@ -159,7 +159,8 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(b";\n".join(text for text in map(text_to_send, wanted) if text is not None))
+                separator = b";\n" + between + b";\n" if between else b";\n"
+                connection.execute(separator.join(text for text in map(text_to_send, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True
