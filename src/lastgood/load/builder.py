@@ -138,10 +138,10 @@ def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
 class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
     database that is built. ``within``: the schemas that are built in a database in service; empty for a database of its
-    own. ``renewed``: when the login was last renewed, of the monotonic clock. ``renews``: settings
-    are set again between commands, because reading one may run code that changes the meaning of the next. ``replaced``: views that the dump itself
-    defines twice. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the materialized views
-    that the builder may not refresh."""
+    own. ``renewed``: when the login was last renewed, of the monotonic clock. ``renews``: settings are set again
+    between commands, because reading one may run code that changes the meaning of the next. ``replaced``: views that
+    the dump itself defines twice. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the
+    materialized views that the builder may not refresh."""
 
     role: BuildRole
     connect: Connect
