@@ -61,6 +61,7 @@ class LoadSession:
         self._configured: dict[str, str] = {}
         self._refused: set[bytes] = set()
         self._renewal = b""
+        self._composed: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
         # psycopg's own prepared statements could be replaced by code.
         connection.prepare_threshold = None if builder is not None else connection.prepare_threshold
 
@@ -79,8 +80,8 @@ class LoadSession:
     def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
         """Replace the dump's settings by ``settings``, until ``enter`` is called again."""
         if self._builder is not None:
-            self._renew(())
-            self.connection.execute(_SET, [[n for n, _ in settings], [v for _, v in settings]])
+            self._entered = ()
+            self.connection.execute(b"; ".join([self._all_own(), self._setting(settings)]))
         elif self._pinned is not settings:
             self.enter(())
             self._remember(name for name, _ in settings)
@@ -123,16 +124,8 @@ class LoadSession:
     def _renew(self, state: State) -> None:
         """Set all settings again: code may have changed any, and with it the meaning of the next commands."""
         self._entered = state
-        if not self._begun:
-            rows = self.connection.execute(_OWN).fetchall()
-            self._configured = {**dict(rows), **self._configured}
-            self._begun = True
         texts = [each.statement.text for name, each in state if name not in _IDENTITY]
-        own = sql.SQL(", ").join(
-            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in self._configured.items()
-        )
-        whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
+        whole = self._all_own()
         self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
         try:
             self.connection.execute(self._renewal)
@@ -144,6 +137,25 @@ class LoadSession:
                     self._refused.add(text)
                     self.run(each)
             self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
+
+    def _all_own(self) -> bytes:
+        """The statements that undo all settings but the session's own."""
+        if not self._begun:
+            rows = self.connection.execute(_OWN).fetchall()
+            self._configured = {**dict(rows), **self._configured}
+            self._begun = True
+        return b"RESET ALL; " + self._setting(tuple(self._configured.items()))
+
+    def _setting(self, settings: tuple[tuple[str, str], ...]) -> bytes:
+        """The statement that sets these settings, composed once: a load of many tables sends it for each of them."""
+        key = (self.connection.info.encoding, settings)
+        if key not in self._composed:
+            calls = sql.SQL(", ").join(
+                sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+                for name, value in settings
+            )
+            self._composed[key] = b"SELECT " + calls.as_bytes(self.connection)
+        return self._composed[key]
 
     def _accepts(self, setting: Command) -> bool:
         try:
