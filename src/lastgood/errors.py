@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 NOT_REACHED = "Nothing was changed."
 UNKNOWN_STATE = "The state of the live database is unknown."
+# The end of hints that first name the other ways.
+OR_TRUST = "If you trust the code: --trust-code REASON"
 SHOW_STATE = "To show the state of the live database: lastgood status"
 
 

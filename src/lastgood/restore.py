@@ -11,9 +11,10 @@ from typing import Literal
 
 from lastgood import points
 from lastgood.checks import needs
-from lastgood.checks.code import code_run, require
+from lastgood.checks.code import code_run, require, try_login
 from lastgood.context import BACKGROUND, Context
 from lastgood.dump.deferral import Deferrable, Division
+from lastgood.errors import NOT_REACHED, OR_TRUST, Refused
 from lastgood.events import Caution, Emit, Note, Stage, reported
 from lastgood.facts import Facts
 from lastgood.facts.compare import FactsComparison
@@ -27,13 +28,14 @@ from lastgood.load.hand_over import create_event_triggers, hand_over, without
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import Dump, prove, rebuild, rules_for
 from lastgood.load.repairs import Repaired, Rules
-from lastgood.members import MemberSurvey
+from lastgood.members import MemberSurvey, untrusted
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import limited_to, survey
 from lastgood.models import Document
 from lastgood.plan.plan import CONFINED, CodePolicy, CodeRun, ReopenWhen
 from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import lent_role
 from lastgood.postgres.roles.build_role import BuildRole
 from lastgood.postgres.server import Connection, Target, cancelled_with
@@ -101,7 +103,8 @@ def restore(
         stage.detail = chosen.facts.summary
     point, live = chosen.point, live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
-        code = _permitted(maintenance, chosen, rules, policy, context.emit)
+        code = _permitted(maintenance, target, chosen, rules, policy, context.emit)
+        _require_trust(point, target, policy)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, context)
         emit = stack.enter_context(recording.recording(kept, context.emit))
@@ -128,7 +131,7 @@ def restore(
             ) as made,
             interrupts.stop_on_signal(stop),
         ):
-            copy = _Copy(target, into, run, chosen, division, stop, work, took)
+            copy = _Copy(target, into, run, chosen, division, stop, work, took, policy)
             if confined:
                 role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=live, database=into)
                 copy.confine(role)
@@ -141,7 +144,9 @@ def restore(
     if division is not None:
         took["usable"] = time.monotonic() - started
         with recording.recording(kept, emit) as emit:
-            finished = _finish(target.at(into), run, made.oid, took, replace(context, emit=emit))
+            finished = _finish(
+                target.at(into), run, made.oid, took, replace(context, emit=emit), trusted=bool(policy.trusted)
+            )
     took["total"] = time.monotonic() - started
     report = RestoreReport(
         run=run,
@@ -180,15 +185,17 @@ def _read(store: Path, names: Sequence[str], of: str | None, rules: Rules, conte
 
 
 def _permitted(
-    maintenance: Connection, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
+    maintenance: Connection, target: Target, chosen: VerifiedPoint, rules: Rules, policy: CodePolicy, emit: Emit
 ) -> CodeRun | None:
     """Who runs code of the restore point, None without any. Raises Refused if the server does not meet a requirement of
-    the restore point, or if the policy forbids its code."""
+    the restore point, or accepts no login of the role that runs its code."""
     name = chosen.point.path.name
     needs.require(maintenance, chosen.facts, chosen.summary, replace(rules, copy=True), name)
     code = code_run(maintenance, chosen.summary, policy)
     require(maintenance, chosen.summary, chosen.facts, name, code)
     if code is not None:
+        if code.confined:
+            try_login(maintenance, target, policy)
         emit(Note(code.summary))
     return code
 
@@ -206,6 +213,7 @@ class _Copy:
     stop: interrupts.StopRequest
     context: Context
     took: dict[str, float]
+    policy: CodePolicy = CONFINED
     builder: Builder | None = None
     skipped: tuple[SkippedCommands, ...] = ()
     dump: Dump = field(init=False)
@@ -230,7 +238,8 @@ class _Copy:
         with self._stage("build", f"build {self.into}") as stage:
             with target.connect(application_name=f"lastgood restore {self.run}") as like:
                 members = _members(self.chosen.point, facts, like, target, self.context.emit)
-                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members))
+                confined = not self.policy.trusted
+                self.rules = rules_for(like, facts, replace(rules, copy=True, members=members, confined=confined))
             self.loaded = rebuild(
                 self.dump,
                 self.rules,
@@ -270,6 +279,9 @@ class _Copy:
                     maintenance=maintenance,
                     operator=self.target,
                 )
+        else:
+            with self.connect("removes marks") as connection:
+                forget_marks(connection)
         if self.division is not None:
             with self.connect("records what is left") as connection:
                 remainder.write(connection, self.run, self.division.later)
@@ -314,6 +326,21 @@ def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target
     return MemberSurvey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
+def _require_trust(point: RestorePoint, target: Target, policy: CodePolicy) -> None:
+    """Raise Refused for changes of a manifest that could run code as the operator: see ``untrusted``."""
+    members = point.manifest.members if point.manifest is not None else None
+    if members is None or not untrusted.is_strict(policy.trusted) or not untrusted.withheld(members, ()):
+        return
+    with target.connect(application_name="lastgood reads extensions") as like:
+        withheld = untrusted.withheld(members, survey(like, target).departures)
+    for name in dict.fromkeys(each.extension for each in withheld):
+        raise Refused(
+            f'cannot restore "{point.path.name}": {untrusted.why(withheld, name)}',
+            hint=OR_TRUST,
+            state=NOT_REACHED,
+        )
+
+
 def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans: bool) -> Division:
     with target.connect() as live:
         chosen = choose(live, deferrable, replaces=False, allow_orphans=allow_orphans)
@@ -322,13 +349,13 @@ def _division(target: Target, deferrable: Deferrable, emit: Emit, allow_orphans:
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context) -> Finished:
+def _finish(target: Target, run: str, oid: int, took: dict[str, float], context: Context, *, trusted: bool) -> Finished:
     """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = interrupts.StopRequest()
     hint = f"To continue, with the URL of that database: lastgood resume {run} --db URL"
     state = f'"{target.dbname}" is restored, proved and open; only the deferred work is missing.'
     with _timed(took, context.emit, "finish", "finish the deferred work") as stage:
         with in_service(run, hint, state), interrupts.stop_on_signal(stop):
-            done = finish(target, run, context.until(stop.is_set), oid=oid)
+            done = finish(target, run, context.until(stop.is_set), oid=oid, trusted=trusted)
         stage.detail = str(done)
     return done

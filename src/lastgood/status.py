@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -33,6 +32,7 @@ from lastgood.postgres.pgbouncer.consoles import psql
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
+from lastgood.text.quoting import argument
 
 
 class LiveStatus(Frozen):
@@ -309,13 +309,13 @@ def _pools(config: PgBouncer, live: Target, maintenance: Connection) -> Iterator
 def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:
     for each in leftovers(maintenance, live):
         yield LeftoverStatus(
-            name=each.name, oid=each.oid, bytes=each.bytes, command=f"lastgood prune {shlex.quote(each.name)}"
+            name=each.name, oid=each.oid, bytes=each.bytes, command=f"lastgood prune {argument(each.name)}"
         )
 
 
 def _roles(maintenance: Connection, live: str) -> Iterator[RoleStatus]:
     for each in build_role.orphaned(maintenance, live):
-        yield RoleStatus(name=each.name, run=each.mark.run, command=f"lastgood prune {shlex.quote(each.name)}")
+        yield RoleStatus(name=each.name, run=each.mark.run, command=f"lastgood prune {argument(each.name)}")
 
 
 # The session that holds the advisory lock of deferred work, in the database itself.

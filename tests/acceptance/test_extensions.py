@@ -15,12 +15,13 @@ from psycopg.rows import TupleRow
 from lastgood import rollback
 from lastgood.checklist import Override
 from lastgood.context import Context
-from lastgood.errors import Failed
+from lastgood.errors import Failed, Refused
 from lastgood.events import Caution, Event, Note
-from lastgood.members import reference
+from lastgood.members import Deviation, reference
 from lastgood.members.parts import parts
 from lastgood.members.tables import member_tables
-from lastgood.plan.plan import Request
+from lastgood.members.untrusted import is_inert
+from lastgood.plan.plan import CodePolicy, Request
 from lastgood.plan.unfinished import unfinished
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
@@ -223,7 +224,7 @@ def test_dependents_of_extension_members_are_reported_and_restored(stage: Stage,
         ("t", 0, 0, 0),
     ]
     before = everything(stage, stage.live)
-    make(stage, "DROP TRIGGER aud ON minitab_conf", "DROP INDEX my_idx")
+    make(stage, "DROP INDEX my_idx")
     report = stage.rollback()
     assert_same(everything(stage, stage.live), before)
     assert ("index public.my_idx", "no dump holds it: restored as it was") in [
@@ -450,9 +451,107 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
         text = json.loads(path.read_text())
         text["members"]["departures"][0]["commands"] = [bad]
         path.write_text(json.dumps(text))
+        where = (stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
+        with pytest.raises(Refused) as refused:
+            restore(*where)
+        assert (refused.value.exit_status, refused.value.message, refused.value.hint) == (
+            3,
+            f'cannot restore "{point.path.name}": no dump holds the changes to extension "minitab", and the manifest '
+            "that has them is not signed: they could run code with your rights: index public.my_idx",
+            "If you trust the code: --trust-code REASON",
+        )
         with pytest.raises(Failed) as raised:
-            restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
+            restore(*where, policy=CodePolicy(trusted="a test"))
         assert raised.value.message == (
             'cannot restore index public.my_idx of extension "minitab": the manifest has a command that '
             f"lastgood does not write: {bad}"
         )
+
+
+# What a manifest could do with each: the server executes a function of it, or runs it as a superuser later.
+FORGED = (
+    "CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (f()) TO (5)",
+    "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    "CREATE TRIGGER t BEFORE INSERT ON public.minitab_conf FOR EACH ROW EXECUTE FUNCTION public.f()",
+    "CREATE OR REPLACE VIEW public.v AS SELECT rolpassword FROM pg_catalog.pg_authid",
+    "ALTER TABLE public.minitab_conf ADD COLUMN c int DEFAULT public.f()",
+    "ALTER TABLE public.minitab_conf ADD CONSTRAINT c CHECK (public.f() > 0)",
+    "ALTER FUNCTION public.dblink_exec(text, text) SECURITY DEFINER",
+    "ALTER FUNCTION pg_catalog.pg_read_file(text) COST 1",
+    "CREATE INDEX ON public.minitab_conf (public.f(v))",
+    "ALTER DATABASE postgres OWNER TO PUBLIC",
+    "COMMENT ON DATABASE postgres IS 'forged'",
+    'COMMENT ON SCHEMA public IS \'{"tool":"lastgood"}\'',
+    "ALTER EXTENSION minitab ADD TABLE public.t",
+    "DROP SCHEMA public CASCADE",
+)
+
+
+@pytest.mark.parametrize("command", FORGED)
+def test_a_part_that_could_run_code_is_not_inert(command: str) -> None:
+    part = Deviation(extension="minitab", kind="member", identity="x", change="added", digest="", commands=(command,))
+    assert not is_inert(part)
+
+
+# Functions of the restore point that the server would run as the owner of an extension's table: in a cast of a foreign
+# key, and for a constant of a policy that is read as a value of a type of the restore point.
+AS_ITS_OWNER = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE EXTENSION IF NOT EXISTS minitab WITH SCHEMA public;
+CREATE SCHEMA e;
+CREATE FUNCTION e.act() RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+  CREATE ROLE hostile_member;
+  RETURN 1;
+EXCEPTION WHEN OTHERS THEN
+  RETURN 1;
+END $$;
+CREATE FUNCTION e.imm(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN e.act(); END';
+CREATE DOMAIN e.d AS int CONSTRAINT positive CHECK (e.imm(VALUE) > 0);
+CREATE TYPE e.c AS (a e.d);
+CREATE TYPE e.en AS ENUM ('a', 'b');
+CREATE FUNCTION e.to_int(e.en) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN e.act(); END';
+CREATE CAST (e.en AS int) WITH FUNCTION e.to_int(e.en) AS IMPLICIT;
+CREATE TABLE e.t (c e.c, e e.en, i int);
+CREATE FUNCTION e.add() RETURNS int LANGUAGE plpgsql AS 'BEGIN INSERT INTO e.t (e) VALUES (''a''); RETURN 1; END';
+CREATE MATERIALIZED VIEW e.m AS SELECT e.add() AS a WITH NO DATA;
+COPY e.t (c, e, i) FROM stdin;
+\\N\t\\N\t1
+\\.
+{statement}
+REFRESH MATERIALIZED VIEW e.m;
+--
+-- PostgreSQL database dump complete
+--
+"""
+MEMBER = "public.minitab_conf"
+
+
+@pytest.mark.postgres(18, also=(15,))
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        (
+            f"ALTER TABLE ONLY e.t ADD CONSTRAINT k FOREIGN KEY (e) REFERENCES {MEMBER}(id);",
+            "permission denied for table minitab_conf [SQLSTATE 42501]",
+        ),
+        (
+            f"CREATE POLICY p ON {MEMBER} USING (EXISTS (SELECT FROM e.t WHERE COALESCE(c, '(1)') IS NULL));",
+            "must be owner of table minitab_conf [SQLSTATE 42501]",
+        ),
+    ],
+    ids=["cast", "constant"],
+)
+def test_code_does_not_run_as_the_owner_of_an_extensions_table(stage: Stage, statement: str, refused: str) -> None:
+    (stage.request.store / "plain.sql").write_text(AS_ITS_OWNER.format(statement=statement))
+    with pytest.raises(Failed) as raised:
+        restore(stage.request.target, stage.request.store, "plain.sql", f"{stage.live}_copy")
+    with stage.maintenance() as connection:
+        made = connection.execute("SELECT FROM pg_roles WHERE rolname = 'hostile_member'").fetchall()
+        connection.execute("DROP ROLE IF EXISTS hostile_member")
+    assert made == []
+    assert raised.value.message.endswith(refused)

@@ -19,6 +19,9 @@ from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
 from lastgood.journal import Journal
 from lastgood.plan.plan import Choice, Request
+from lastgood.plan.unfinished import as_recorded, requested_run
+from lastgood.postgres import database
+from lastgood.postgres.mark import TRUSTED, Mark, read_mark
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
 
@@ -155,3 +158,46 @@ def test_what_a_second_session_left_of_a_run_that_has_switched_is_removed(scene:
     assert scene.run("abort", "--yes").returncode == 0
     assert (scene.content(), scene.leftovers()) == (NEW, [])
     assert scene.run("status").returncode == 0
+
+
+def test_the_owner_of_the_live_database_gives_no_consent(scene: Scene) -> None:
+    """The mark of the shadow is a comment that its owner can change: who owns the live database, not the operator."""
+    run = killed(scene)
+    owner = f"{scene.live}_owner"
+    with scene.server.target("postgres").connect() as connection:
+
+        def read(state: Path, store: Path = scene.store) -> Mark:
+            meant = requested_run(connection, scene.server.target(scene.live), scene.state, run, to_resume=True)
+            assert meant is not None
+            return as_recorded(meant, connection, state, store)
+
+        honest = read(scene.state)
+        shadow, comment = connection.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
+            [f"{scene.live}_shadow"],
+        ).fetchone() or ("", "")
+        mark = read_mark(comment)
+        assert mark is not None
+        consents = {TRUSTED: "forged", "allow_orphans": "yes", "override room": "forged"}
+        forged = mark.model_copy(update={"point": "/tmp/other.sql", "options": {**mark.options, **consents}})
+        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(owner)))
+        for name in (scene.live, shadow):
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*map(sql.Identifier, (name, owner))))
+        try:
+            database.comment(connection, shadow, forged.text())
+            assert read(scene.state) == honest  # from the journal
+            with pytest.raises(Refused) as refused:
+                read(scene.state / "of another machine")
+            assert str(refused.value) == (
+                f'cannot resume run "{run}": its mark names the restore point "/tmp/other.sql", which is not in the '
+                f'store; role "{owner}", which owns "{shadow}", could have written that'
+            )
+            assert refused.value.hint == f"Run: lastgood abort {run}, then: lastgood rollback POINT"
+            without = read(scene.state / "of another machine", Path("/tmp"))
+            assert without.options.keys() == mark.options.keys()
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(shadow)))
+            assert read(scene.state) == forged  # a superuser's word
+        finally:
+            for name in (scene.live, shadow):
+                connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(owner)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,13 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.checks.code import code_run
+from lastgood.command.check.check import check
 from lastgood.dump.reader import read
 from lastgood.errors import Refused
 from lastgood.facts import LanguageFacts
 from lastgood.load.by_operator import beyond
 from lastgood.plan.plan import CONFINED, Choice, CodePolicy, Request
+from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Target
@@ -29,10 +33,6 @@ ENDS = pytest.mark.postgres(15, 18)
 CODE = (
     "CREATE FUNCTION public.ck(i integer) RETURNS boolean LANGUAGE sql AS 'SELECT i > 0';\n\n"
     "CREATE TABLE public.z (i integer, CONSTRAINT c CHECK (public.ck(i)));"
-)
-WAY_OUT = (
-    "To run it as a role without rights: --build-as URL, or connect as a role with CREATEROLE. To record that it is "
-    "trusted: --trust-code REASON"
 )
 
 
@@ -82,31 +82,74 @@ def test_rights_that_code_could_misuse(
         connection.execute("SET ROLE pg_monitor") if rights == "a superuser" else None
         assert strength(connection) == rights  # code could RESET ROLE
         found = code_run(connection, reading.summary, CONFINED)
-        assert found is not None and found.confined == bool(rights)
+        assert found is not None and found.confined
         trusted = code_run(connection, reading.summary, CodePolicy("ours"))
         assert trusted is not None and not trusted.confined and trusted.rights.endswith(" (trusted: ours)")
         lent = code_run(connection, reading.summary, CodePolicy(build_as=Target({})))
         assert lent is not None and lent.confined
 
 
+def _privileges(request: Request) -> list[tuple[str, str]]:
+    """What a quick check says of the privileges that does not pass."""
+    (item,) = (each for each in check(request).checklist.items if each.name == "privileges")
+    return [(each.status, each.text) for each in item.lines if each.status != "PASS"]
+
+
 @ENDS
-def test_an_owner_without_more_rights_restores_as_before_and_is_told(
+def test_an_owner_who_cannot_create_roles_is_refused_unless_the_code_is_trusted(
     server: EmbeddedServer, roles: Callable[[str], None], new_database: Callable[[str], str], store: Path
 ) -> None:
     live = new_database("app")
     roles(f"CREATE ROLE code_operator LOGIN CREATEDB; ALTER DATABASE {live} OWNER TO code_operator")
     (store / "code.sql").write_bytes(hostile.hostile_dump(CODE))
     target = server.target(live, user="code_operator")
-    plan = rollback.plan(Request(target, store, store / "state", choice=Choice("code.sql"))).plan
-    assert plan.code is not None and plan.code.rights == 'with the rights of role "code_operator"'
-    assert [(each.level, each.text, each.hint) for each in plan.findings if each.code == "code_not_confined"] == [
+    request = Request(target, store, store / "state", choice=Choice("code.sql"))
+    plan = rollback.plan(request).plan
+    assert plan.code is not None and plan.code.rights == "only as a role without rights"
+    assert [(each.level, each.text, each.hint) for each in plan.findings if each.code == "no_second_login"] == [
         (
-            "note",
-            'code in the restore point can do what role "code_operator" can: alter the databases that it owns, and set '
-            "its own password",
-            WAY_OUT,
+            "refusal",
+            'role "code_operator" may not create a role (permission denied to create role); the restore point has 1 '
+            'check and 1 function that would run as role "code_operator"',
+            (
+                'As a superuser, run once: ALTER ROLE "code_operator" CREATEROLE. Or name a role that can log in: '
+                "--build-as URL. "
+                if server.major >= 16
+                else "As a superuser, run once: CREATE ROLE lastgood_builder LOGIN PASSWORD '…'; GRANT "
+                'lastgood_builder TO "code_operator". Then give --build-as '
+                "postgresql://lastgood_builder@HOST/postgres, with its password in ~/.pgpass. "
+            )
+            + "If you trust the code: --trust-code REASON",
         )
     ]
+    with pytest.raises(Refused) as refused:
+        restore(target, store, "code.sql", f"{live}_new")
+    assert refused.value.exit_status == 3
+    # A quick check reads no code: the live database shows whether there will be some, or the manifest.
+    cannot = 'role "code_operator" may not create a role (permission denied to create role); '
+    assert _privileges(request) == []
+    with server.target(live, user="code_operator").connect() as connection:
+        connection.execute(b"CREATE SCHEMA own; CREATE FUNCTION own.f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    assert _privileges(request) == [
+        ("WARN", f"{cannot}a restore point with code would be refused, and the live database has functions")
+    ]
+    point = take(target, store).path.name
+    assert _privileges(replace(request, choice=Choice(point))) == [
+        ("FAIL", f'{cannot}the restore point has 1 function that would run as role "code_operator"')
+    ]
+    trusted = replace(request, choice=Choice(point), code=CodePolicy("our own backup"))
+    assert _privileges(trusted) == []
+    # The reason counts more than a role of the environment or of lastgood.toml.
+    common = ["--db", str(target), "--store", str(store), "--state", str(store / "state"), "--json"]
+    lent = {**os.environ, "LASTGOOD_BUILD_AS": "postgresql://code_builder@/postgres"}
+    planned = forked_cli.run(*common, "rollback", "code.sql", "--dry-run", "--trust-code", "ours", environment=lent)
+    assert json.loads(planned.stdout)["code"]["trusted"] == "ours", planned.stderr
+    report = restore(target, store, "code.sql", f"{live}_new", policy=CodePolicy("our own backup"))
+    assert report.code is not None and report.code.trusted == "our own backup"
+    with server.target(f"{live}_new").connect() as connection:
+        assert connection.execute("SELECT count(*) FROM public.z").fetchone() == (0,)
+    with server.target("postgres").connect() as connection:
+        connection.execute(f"DROP DATABASE {live}_new".encode())
 
 
 @ENDS
@@ -142,11 +185,14 @@ def test_an_existing_role_builds_for_an_operator_who_cannot_create_one(
 
 @ENDS
 @pytest.mark.parametrize(
-    ("statement", "why"),
+    ("statement", "why", "hint"),
     [
-        ("ALTER ROLE code_builder CREATEDB", "has CREATEDB"),
-        ("GRANT pg_monitor TO code_builder", 'is a member of "pg_monitor"'),
-        ("GRANT CONNECT ON DATABASE postgres TO code_builder", 'owns objects or has privileges in "postgres"'),
+        ("ALTER ROLE code_builder CREATEDB", "has CREATEDB", 'Run: ALTER ROLE "code_builder" NOCREATEDB.'),
+        (
+            "GRANT pg_monitor TO code_builder; GRANT CONNECT ON DATABASE postgres TO code_builder",
+            'is a member of "pg_monitor" and owns objects or has privileges in "postgres"',
+            'Run: REVOKE "pg_monitor" FROM "code_builder". Name a role without objects and privileges in "postgres".',
+        ),
     ],
 )
 def test_a_role_that_is_used_otherwise_is_refused(
@@ -156,6 +202,7 @@ def test_a_role_that_is_used_otherwise_is_refused(
     store: Path,
     statement: str,
     why: str,
+    hint: str,
 ) -> None:
     live = new_database("app")
     roles(f"CREATE ROLE code_builder LOGIN; {statement}")
@@ -166,10 +213,7 @@ def test_a_role_that_is_used_otherwise_is_refused(
     assert str(raised.value) == (
         f'cannot run code in the restore point as a role without rights: role "code_builder" of --build-as {why}'
     )
-    assert raised.value.hint == (
-        "Give a role that is used for nothing else, without attributes and memberships, and grant it to your own role: "
-        "GRANT code_builder TO postgres"
-    )
+    assert raised.value.hint == f"{hint} If you trust the code: --trust-code REASON"
     with server.target("postgres").connect() as connection:
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [f"{live}_new"]).fetchall() == []
 
@@ -192,9 +236,7 @@ def test_what_needs_more_rights_is_refused_before_anything_is_made(
     with pytest.raises(Refused) as raised:
         restore(server.target(live), store, "code.sql", f"{live}_new")
     assert str(raised.value) == f'cannot restore "code.sql": {text}'
-    assert raised.value.hint == (
-        "If you trust the restore point's code, load it with your own rights: --trust-code REASON"
-    )
+    assert raised.value.hint == "If you trust the code: --trust-code REASON"
     plan = rollback.plan(Request(server.target(live), store, store / "state", choice=Choice("code.sql"))).plan
     assert [each.text for each in plan.refusals if each.code == "code_needs_rights"] == [text]
 
@@ -247,6 +289,23 @@ def test_code_that_runs_afterwards_is_named(
     assert "1 SECURITY DEFINER routine as in the live database" in " ".join(shown.stdout.split())
 
 
+@pytest.mark.postgres(15)
+@pytest.mark.parametrize("state", ["ALWAYS", "REPLICA"])
+def test_event_triggers_that_replica_does_not_stop(
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path, state: str
+) -> None:
+    live = new_database("app")
+    with server.target(live).connect() as connection:
+        connection.execute(f"{LATER} ALTER EVENT TRIGGER ev ENABLE {state}".encode())
+    run(server, "pg_dump", "-d", server.url(live), "-f", store / "code.sql")
+    with server.target(live).connect() as connection:
+        connection.execute("DROP EVENT TRIGGER ev")
+    wanted = Request(server.target(live), store, store / "state", choice=Choice("code.sql"), way="in-place")
+    assert f'event trigger "ev" is enabled as {state}: in place it would run as role "postgres"' in [
+        each.text for each in rollback.plan(wanted).plan.refusals
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -262,12 +321,23 @@ def test_options_that_say_nothing(store: Path, options: tuple[str, ...], message
     assert (done.returncode, json.loads(done.stdout)["error"]["message"]) == (2, message)
 
 
+PL = LanguageFacts(
+    name="pl",
+    trusted=True,
+    handler=("pg_catalog", "plpgsql_call_handler"),
+    inline=("pg_catalog", "plpgsql_inline_handler"),
+    validator=("pg_catalog", "plpgsql_validator"),
+)
+
+
 @pytest.mark.parametrize(
     ("language", "refused"),
     [
-        (LanguageFacts(name="pl", trusted=True, handler=("pg_catalog", "plpgsql_call_handler")), False),
-        (LanguageFacts(name="pl", trusted=False, handler=("pg_catalog", "plpgsql_call_handler")), True),
-        (LanguageFacts(name="pl", trusted=True, handler=("public", "plpython3_call_handler")), True),
+        (PL, False),
+        (PL.model_copy(update={"trusted": False}), True),
+        (PL.model_copy(update={"handler": ("public", "plpython3_call_handler")}), True),
+        (PL.model_copy(update={"inline": ("pg_catalog", "string_agg_serialize")}), True),
+        (PL.model_copy(update={"validator": ("pg_catalog", "lo_unlink")}), True),
     ],
 )
 def test_a_language_that_gives_more_rights_than_its_name(

@@ -97,8 +97,8 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, key_file, format, fence, reopen_when, on_failure, strict, jobs, "
-        f"max_wal_lag, throttle, {', '.join(configuration.TABLES)}."
+        == "The known keys are: db, store, state, key_file, format, fence, reopen_when, on_failure, strict, "
+        f"build_as, jobs, max_wal_lag, throttle, {', '.join(configuration.TABLES)}."
     )
 
 
@@ -140,10 +140,11 @@ def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
     )
 
 
-def test_a_password_in_the_file_is_refused_and_not_shown(tmp_path: Path) -> None:
-    file = written(tmp_path, 'db = "postgresql://app:geheim@db.example.org/crm"\n')
+@pytest.mark.parametrize("key", ["db", "build_as"])
+def test_a_password_in_the_file_is_refused_and_not_shown(tmp_path: Path, key: str) -> None:
+    file = written(tmp_path, f'{key} = "postgresql://app:geheim@db.example.org/crm"\n')
     message, hint, _ = refused({}, {}, tmp_path)
-    assert message == f'cannot use "{file}": its "db" contains a password'
+    assert message == f'cannot use "{file}": its "{key}" contains a password'
     assert hint == "Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD."
 
 

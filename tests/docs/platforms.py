@@ -97,7 +97,7 @@ class SelfHosted(Rds):
         self.execute("ALTER SCHEMA supabase_migrations OWNER TO crm_owner")
         self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
         self.shell.substitutions["/var/backups/crm"] = str(self.here.folder / "backups")
-        self.here.request.addfinalizer(lambda: self.execute("DROP ROLE lastgood", "postgres"))
+        self.here.request.addfinalizer(lambda: self.execute("DROP ROLE lastgood, lastgood_builders", "postgres"))
 
     def before(self, command: Command) -> None:
         if "rollback" in command.text:

@@ -81,6 +81,7 @@ def test_what_is_not_run_and_why() -> None:
         "docs/install.md: it would install lastgood over the one that is tested",
         "docs/install.md: the trial of the package does it, with every Python of the machine",
         "docs/rds.md: needs an instance of Amazon's",
+        "docs/self-hosted.md: the block above made these roles",
         "docs/self-hosted.md: it would change the machine of the test",
         "docs/tutorial.md: it would start a shell in that of the test",
         "docs/tutorial.md: it ends the reader's own shell",

@@ -266,6 +266,23 @@ _CHANGES = (
     "CREATE TABLE public.root (a integer) PARTITION BY RANGE (a);\n"
     "CREATE FOREIGN TABLE public.far (a integer) SERVER s;\n"
     "ALTER TABLE ONLY public.root ATTACH PARTITION public.far DEFAULT;\nINSERT INTO public.root VALUES (1);",
+    # Definitions of another file, or of another part of this one, are loaded before all rows.
+    "CREATE TABLE public.root (a integer) PARTITION BY RANGE (a);\nCOPY public.root (a) FROM stdin;\n1\n\\.\n"
+    "--\n-- PostgreSQL database dump complete\n--\n--\n-- PostgreSQL database dump\n--\n"
+    "CREATE FOREIGN TABLE public.far (a integer) SERVER s;\n"
+    "ALTER TABLE ONLY public.root ATTACH PARTITION public.far DEFAULT;",
+    # Expressions in places where pg_dump writes none.
+    "INSERT INTO public.t (a[pg_catalog.lo_export(1, '/tmp/x')]) VALUES (1);",
+    "INSERT INTO public.t VALUES (1) ORDER BY pg_catalog.lo_export(1, '/tmp/x');",
+    "INSERT INTO public.t VALUES (1) LIMIT pg_catalog.lo_export(1, '/tmp/x');",
+    "INSERT INTO public.t WITH x AS (SELECT pg_catalog.lo_export(1, '/tmp/x')) VALUES (1);",
+    "INSERT INTO public.t VALUES (1) ON CONFLICT (pg_catalog.lo_export(1, '/tmp/x')) DO NOTHING;",
+    "SELECT pg_catalog.set_config('search_path', ''::public.d, false);",
+    "SET search_path = evil, pg_catalog;\nSELECT pg_catalog.set_config('search_path', ''::text, false);",
+    # Several changes at once: the first one decides who runs them.
+    "ALTER TABLE public.t OWNER TO evil, ADD CONSTRAINT c CHECK (public.f(a) > 0);",
+    "ALTER TABLE public.t FORCE ROW LEVEL SECURITY, ADD CONSTRAINT c CHECK (public.f(a) > 0);",
+    "ALTER TABLE public.t SET LOGGED, ADD COLUMN b integer DEFAULT pg_catalog.lo_export(1, '/tmp/x');",
     "\\! id",
     "\\copy public.t from program 'id'",
     "\\i /etc/passwd",
@@ -286,6 +303,7 @@ NOT_OURS = (
     "CREATE TEMPORARY TABLE x (a integer);",
     "CREATE INDEX CONCURRENTLY x ON public.t (a);",
     "ALTER TABLE public.t RENAME TO x;",
+    "ALTER TABLE public.t OWNER TO evil, VALIDATE CONSTRAINT c;",
     "SELECT 1;",
 )
 """Harmless, but nothing that pg_dump writes: such a dump is refused, too."""

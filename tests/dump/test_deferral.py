@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 import pytest
 
@@ -336,7 +337,27 @@ def later(*statements: str, settings: tuple[str, ...] = ()) -> DeferredTask:
         later("COMMENT ON ROLE postgres IS ''"),
         later("ALTER TABLE public.t OWNER TO mallory"),
         later("ALTER TABLE public.t CLUSTER ON i, DISABLE ROW LEVEL SECURITY"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (evil(q), public.evil(q))"),
+        later("CREATE INDEX CONCURRENTLY i ON public.other (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (q)", "ALTER TABLE public.t VALIDATE CONSTRAINT c"),
+        later("ALTER TABLE public.t VALIDATE CONSTRAINT i"),
+        later(
+            "CREATE INDEX CONCURRENTLY i ON public.t (q)", settings=("SET search_path = 'a\\', '; SELECT evil(); --'",)
+        ),
+        later(
+            "CREATE INDEX CONCURRENTLY i ON public.t (q) WHERE q <> 'a\\'",
+            settings=("SET standard_conforming_strings = off",),
+        ),
+        replace(later("ALTER TABLE public.t VALIDATE CONSTRAINT c"), kind=Kind.FOREIGN_KEY),
+        replace(later("ALTER TABLE public.other VALIDATE CONSTRAINT i"), kind=Kind.FOREIGN_KEY),
         later("SELECT pg_catalog.pg_restore_relation_stats('relname', 't'), evil()"),
+        later("CREATE INDEX CONCURRENTLY j ON public.t (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.u (q)"),
+        later("CREATE INDEX CONCURRENTLY i ON public.t (q)", "ALTER TABLE public.t VALIDATE CONSTRAINT c"),
+        DeferredTask(
+            Kind.FOREIGN_KEY, Relation("public", "t"), "k", (), ("ALTER TABLE public.t VALIDATE CONSTRAINT c",)
+        ),
+        DeferredTask(Kind.FOREIGN_KEY, Relation("public", "t"), "k", (), ("ALTER TABLE t VALIDATE CONSTRAINT k",)),
         later("no SQL at all"),
         later("ALTER TABLE public.t CLUSTER ON i", settings=("SET role = postgres",)),
         later("ALTER TABLE public.t CLUSTER ON i", settings=("SET session_authorization = postgres",)),
@@ -363,6 +384,7 @@ ALTER TABLE ONLY public.t ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES public.p(i
         ("", ["index public.p_u"]),
         ("CREATE STATISTICS public.s ON public.f(u), u FROM public.p;", []),
         ("CREATE CAST (integer AS public.c) WITH FUNCTION public.f(integer);", []),
+        ("ALTER EVENT TRIGGER e ENABLE ALWAYS;", []),
     ],
 )
 def test_work_that_runs_code_of_the_dump_is_not_deferred_for_the_operator(more: str, expected: list[str]) -> None:

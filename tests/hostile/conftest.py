@@ -129,18 +129,19 @@ class Field:
             and not (in_place and not superuser and "in place by superuser" in each.notes)
         ]
 
-    def _text(self, text: str, construct: Construct | None = None) -> bytes:
+    def text(self, text: str, construct: Construct | None = None) -> bytes:
+        """A text with the names of this field, and those of a construct."""
         values = {"folder": str(self.folder), "live": self.live, "user": self.user, "server": str(self.server.folder)}
         if construct is not None:
             values |= {"home": construct.home, "id": construct.id}
         return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), text).encode()
 
-    def _make(self, database: str, battery: Battery, *, loud: bool = False, in_place: bool = False) -> None:
+    def make(self, database: str, battery: Battery, *, loud: bool = False, in_place: bool = False) -> None:
         """Make the constructs in a database. ``loud``: they attack its own objects, too."""
         inside = (HERE / "inside.sql").read_text() if loud else ""
         probes = (HERE / "probes.sql").read_text().replace("{inside}", inside)
         with self.at_rest(database, user=self.user) as connection:
-            connection.execute(self._text((HERE / "honest.sql").read_text()))
+            connection.execute(self.text((HERE / "honest.sql").read_text()))
             done = set()
             for construct in self.can_run(battery, in_place=in_place):
                 home = sql.Identifier(construct.home)
@@ -148,9 +149,9 @@ class Field:
                 connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO PUBLIC").format(home))  # as on public
                 connection.execute(sql.SQL("SET search_path = {}, public").format(home))
                 if construct.home not in done:
-                    connection.execute(self._text(probes, construct))
+                    connection.execute(self.text(probes, construct))
                     done.add(construct.home)
-                connection.execute(self._text(construct.statements, construct))
+                connection.execute(self.text(construct.statements, construct))
 
     def _dump(self, database: str, path: Path, *options: str) -> Path:
         target = self.server.target(database, user=self.admin).with_settings({"lastgood_test.quiet": "on"})
@@ -170,7 +171,7 @@ class Field:
                 )
             )
         try:
-            self._make(source, battery, loud=loud, in_place=in_place)
+            self.make(source, battery, loud=loud, in_place=in_place)
             return self._dump(source, store / "hostile.sql", *options)
         finally:
             with self.maintenance() as connection:
@@ -179,7 +180,7 @@ class Field:
     def plant(self, battery: Battery, store: Path, *, in_place: bool = False) -> Path:
         """Make the constructs in the live database, as their code would be there after a restore that trusts it, and
         dump it; returns the dump. No attack is tried meanwhile."""
-        self._make(self.live, battery, in_place=in_place)
+        self.make(self.live, battery, in_place=in_place)
         with self.at_rest(self.live) as connection:
             for (table,) in connection.execute(UNDATED).fetchall():  # commands look for the newest rows
                 connection.execute(
@@ -227,6 +228,8 @@ class Field:
                 UNION ALL SELECT 'a policy was added' FROM pg_policy WHERE polname LIKE 'added%%'
                 UNION ALL SELECT 'a default was added' FROM pg_attrdef
                 WHERE adrelid = to_regclass('public.honest_table')
+                UNION ALL SELECT 'schema ' || nspname || ' has a mark' FROM pg_namespace
+                WHERE obj_description(oid, 'pg_namespace') LIKE '{"tool"%%' AND nspname !~ '^lastgood_'
                 UNION ALL SELECT relname || ' was made' FROM pg_class WHERE relname ~ '^(read_file|by_dblink)'
                 UNION ALL SELECT 'honest_table was granted to PUBLIC' FROM pg_class
                 WHERE oid = to_regclass('public.honest_table') AND relacl::text ~ '[{,]=a'

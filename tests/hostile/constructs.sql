@@ -32,6 +32,27 @@ CREATE TYPE c AS (a d);
 CREATE VIEW v AS SELECT '(1)'::c AS c;
 CREATE FUNCTION zf(a c DEFAULT '(1)'::c) RETURNS int LANGUAGE sql AS 'SELECT 1';
 
+-- == constant of a composite type in a policy and a trigger
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE TABLE t (c c);
+CREATE POLICY p ON t USING (c IS DISTINCT FROM '(1)'::c);
+CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER g BEFORE UPDATE ON t FOR EACH ROW WHEN (NEW.c IS DISTINCT FROM '(1)'::c) EXECUTE FUNCTION tf();
+
+-- == first state of an aggregate
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE FUNCTION sf(c, int) RETURNS c LANGUAGE sql AS 'SELECT $1';
+CREATE AGGREGATE ag(int) (SFUNC = sf, STYPE = c, INITCOND = '(1)');
+
+-- == bound of a partition of a composite type
+CREATE DOMAIN d AS int CHECK (imm(VALUE) > 0);
+CREATE TYPE c AS (a d);
+CREATE TABLE t (c c) PARTITION BY LIST (c);
+CREATE TABLE t1 PARTITION OF t FOR VALUES IN ('(1)');
+INSERT INTO t VALUES ('(1)');
+
 -- == generated column
 CREATE TABLE t (i int, g int GENERATED ALWAYS AS (imm(i)) STORED);
 INSERT INTO t VALUES (1);
@@ -352,3 +373,15 @@ CREATE EVENT TRIGGER g_{id} ON table_rewrite EXECUTE FUNCTION ef();
 CREATE FUNCTION f(i int DEFAULT vol('f')) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT {home}.imm(1) + i; END;
 CREATE TABLE t (i int DEFAULT f());
 INSERT INTO t DEFAULT VALUES;
+
+-- == casts in the list of deferred work
+-- later
+-- not in place
+CREATE SCHEMA "lastgood_20260101-000000-00000{id}";
+CREATE TYPE k AS (x text);
+CREATE FUNCTION to_text(k) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM {home}.vol(''l''); RETURN ($1).x; END';
+CREATE CAST (k AS text) WITH FUNCTION to_text(k) AS IMPLICIT;
+CREATE TABLE "lastgood_20260101-000000-00000{id}".unfinished (number int PRIMARY KEY, kind k NOT NULL, schema_name text
+  NOT NULL, table_name text NOT NULL, name text NOT NULL, settings text[] NOT NULL, statements text[] NOT NULL);
+INSERT INTO "lastgood_20260101-000000-00000{id}".unfinished
+  VALUES (1, ROW('index'), 't', 't', 'i', '{}', '{CREATE INDEX CONCURRENTLY i ON t.t (i)}');

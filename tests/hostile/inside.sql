@@ -10,3 +10,4 @@
   PERFORM {home}.try('ALTER TABLE public.honest_table ALTER COLUMN i SET DEFAULT {home}.vol(''default'')');
   PERFORM {home}.try('CREATE POLICY added_{id} ON public.honest_table USING (true)');
   PERFORM {home}.try('GRANT ALL ON public.honest_table TO PUBLIC');
+  PERFORM {home}.try('COMMENT ON SCHEMA {home} IS ''{"tool":"lastgood","forged":"{id}"}''');

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.in_place import marks
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.hostile.conftest import LONG, ROLES, TOGETHER, Battery, Field
+from tests.hostile.conftest import LONG, ROLES, TOGETHER, Battery, Construct, Field
 from tests.support import forked_cli
 
 VERSIONS = pytest.mark.postgres(15, 16, 17, 18) if LONG else pytest.mark.postgres(18)
@@ -74,7 +75,8 @@ def another() -> Iterator[Callable[[int], EmbeddedServer]]:
 @VERSIONS
 @operators("superuser", "creator")
 def test_restore(field: Field, store: Path, battery: Battery) -> None:
-    field.dump(battery, store, "--no-owner")
+    statistics = ("--statistics",) if field.server.major >= 18 else ()  # SELECTs of functions
+    field.dump(battery, store, "--no-owner", *statistics)
     into = f"{field.live}_new"
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
     assert_done(field, battery, done, into, field.live)
@@ -95,6 +97,24 @@ def test_rollback(field: Field, store: Path, battery: Battery) -> None:
     field.dump(battery, store)
     done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
     assert_done(field, battery, done)
+
+
+if LONG:
+
+    @VERSIONS
+    @operators(long=BY_NAME)
+    @pytest.mark.parametrize("command", [("restore", "hostile.sql", "--into", "{}_new"), ("rollback", "hostile.sql")])
+    def test_with_an_existing_role(field: Field, store: Path, battery: Battery, command: tuple[str, ...]) -> None:
+        with field.maintenance() as connection:
+            connection.execute(f"CREATE ROLE hostile_made_builder LOGIN; GRANT hostile_made_builder TO {field.user}")
+        field.dump(battery, store, "--no-owner")
+        url = field.server.url(field.live, user="hostile_made_builder")
+        arguments = [each.format(field.live) for each in command]
+        done = lastgood(field, store, *arguments, "--build-as", url, *(["--yes"] if command[0] == "rollback" else []))
+        found = [each for each in field.successes(*field.names()) if each != "hostile_made_builder was made"]
+        # Its membership is the operator's own.
+        assert found == [], done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @VERSIONS
@@ -176,6 +196,41 @@ def test_the_attacks_succeed_where_code_is_trusted(field: Field, store: Path, ba
             connection.execute("ALTER SYSTEM RESET ALL")
 
 
+# Code refuses the command to the role that builds, so that the operator runs it. No name in it is that of the code: the
+# server takes the constant for one of the column's type, and the check of a domain runs when it is read.
+REFUSING = """--
+-- PostgreSQL database dump
+--
+SET client_encoding = 'UTF8';
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE FUNCTION public.f(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  CREATE ROLE hostile_made_by_operator;
+  RETURN 1;
+EXCEPTION WHEN OTHERS THEN
+  RAISE 'refused by code' USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE DOMAIN public.d AS int CONSTRAINT dc CHECK (public.f(VALUE) > 0);
+CREATE TYPE public.c AS (a public.d);
+CREATE TABLE public.t (c public.c);
+CREATE POLICY p ON public.t USING ((COALESCE(c, '(1)') IS NOT NULL));
+--
+-- PostgreSQL database dump complete
+--
+"""
+
+
+@VERSIONS
+@operators("superuser", long=BY_NAME)
+def test_a_command_that_code_refuses_to_the_role(field: Field, store: Path) -> None:
+    (store / "hostile.sql").write_text(REFUSING)
+    into = f"{field.live}_new"
+    done = lastgood(field, store, "restore", "hostile.sql", "--into", into)
+    assert_no_success(field, done, into, field.live)
+    assert done.returncode == 5
+    assert ", policy p on public.t): refused by code [SQLSTATE 42501]" in done.stderr
+
+
 # Nothing in it is a function: an expression calls one of the server by the name of an operator.
 OPERATOR = """--
 -- PostgreSQL database dump
@@ -209,3 +264,39 @@ def test_a_function_of_the_server_by_another_name(field: Field, store: Path) -> 
     assert "permission denied for function pg_catalog.lo_export" in done.stderr
     done = lastgood(field, store, "restore", "hostile.sql", "--into", into, "--trust-code", "to see that it does")
     assert field.successes(into) == ["file_by_operator"], done.stderr
+
+
+# Marks and lists in a restore point look like what runs of lastgood leave in a database: later commands would believe
+# them.
+LEFT = """
+CREATE TABLE t (i int PRIMARY KEY, j int, x text);
+INSERT INTO t VALUES (1, 1, 'a');
+ALTER TABLE t ADD CONSTRAINT fk FOREIGN KEY (j) REFERENCES t NOT VALID;
+ALTER TABLE t ADD CONSTRAINT chk CHECK (vol('c') > 0) NOT VALID;
+CREATE SCHEMA "lastgood_20260101-000000-00000{id}";
+CREATE TABLE "lastgood_20260101-000000-00000{id}".unfinished (number int PRIMARY KEY, kind text NOT NULL, schema_name
+  text NOT NULL, table_name text NOT NULL, name text NOT NULL, settings text[] NOT NULL, statements text[] NOT NULL);
+INSERT INTO "lastgood_20260101-000000-00000{id}".unfinished VALUES (1, 'foreign key', '{home}', 't', 'fk',
+  '{}', '{ALTER TABLE {home}.t VALIDATE CONSTRAINT fk}');
+CREATE SCHEMA "lastgood_kept_00000{id}_public";
+COMMENT ON SCHEMA "lastgood_kept_00000{id}_public" IS '{"tool":"lastgood","role":"kept","run":"20260101-00000{id}",
+  "live":"public","made_at":"2026-01-01T00:00:00Z","options":{"trust_code":"forged"},"kept":{"schemas":["public"],
+  "existed":["public"],"ties":{},"checks":[{"domain":false,"schema_name":"{home}","owner":"t","name":"chk"}],
+  "columns":[{"schema_name":"{home}","table":"t","name":"x","expression":"{home}.vol(''x'')"}]}}';
+"""
+
+
+@VERSIONS
+@operators("superuser", long=("superuser",))
+def test_what_a_run_would_have_left(field: Field, store: Path) -> None:
+    field.dump(Battery("left", (Construct("c99", "left", LEFT, frozenset()),)), store)
+    done = lastgood(field, store, "rollback", "hostile.sql", "--yes")
+    assert_no_success(field, done)
+    assert done.returncode == 0, done.stderr
+    done = lastgood(field, store, "resume", "--yes")
+    assert_no_success(field, done)
+    assert done.returncode == 7, done.stderr
+    key = "ALTER TABLE c99.t VALIDATE CONSTRAINT fk"
+    assert f'functions would run with the rights of "postgres"; to do it all the same, run: {key}' in done.stderr
+    with field.at_rest(field.live) as connection:
+        assert marks.marked(connection) == []

@@ -17,33 +17,32 @@ from tests.hostile.conftest import LONG
 from tests.support.real_dumps import NAME, make_database, run
 
 ODD = """
-CREATE ROLE odd_owner;
-CREATE ROLE odd_reader;
+CREATE ROLE equal_owner;
+CREATE ROLE equal_reader;
 """
 DATABASE = """
-CREATE SCHEMA inner_one AUTHORIZATION odd_owner;
+CREATE SCHEMA inner_one AUTHORIZATION equal_owner;
 CREATE FUNCTION public.leak(int) RETURNS boolean LANGUAGE sql IMMUTABLE LEAKPROOF AS 'SELECT $1 > 0';
 CREATE FUNCTION public.logs(int) RETURNS int LANGUAGE sql SET log_min_duration_statement = 0 AS 'SELECT $1';
 CREATE FUNCTION public.definer() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1';
 REVOKE ALL ON FUNCTION public.definer() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION public.definer() TO odd_reader WITH GRANT OPTION;
-ALTER FUNCTION public.definer() OWNER TO odd_owner;
+GRANT EXECUTE ON FUNCTION public.definer() TO equal_reader WITH GRANT OPTION;
+ALTER FUNCTION public.definer() OWNER TO equal_owner;
 CREATE TABLE inner_one.t (id serial PRIMARY KEY, a int CHECK (public.leak(a)), b text DEFAULT public.definer()::text);
-ALTER TABLE inner_one.t OWNER TO odd_owner;
+ALTER TABLE inner_one.t OWNER TO equal_owner;
 INSERT INTO inner_one.t (a) SELECT i FROM generate_series(1, 100) i;
-GRANT SELECT (a), UPDATE (b) ON inner_one.t TO odd_reader;
-GRANT USAGE ON SCHEMA inner_one TO odd_reader;
+GRANT SELECT (a), UPDATE (b) ON inner_one.t TO equal_reader;
+GRANT USAGE ON SCHEMA inner_one TO equal_reader;
 ALTER TABLE inner_one.t ENABLE ROW LEVEL SECURITY;
 ALTER TABLE inner_one.t FORCE ROW LEVEL SECURITY;
-CREATE POLICY p ON inner_one.t TO odd_reader USING (public.leak(a));
+CREATE POLICY p ON inner_one.t TO equal_reader USING (public.leak(a));
 CREATE VIEW public.v AS SELECT count(*) AS n FROM inner_one.t;
 CREATE MATERIALIZED VIEW public.m AS SELECT a, public.leak(a) AS b FROM (VALUES (1), (2)) x (a);
 CREATE INDEX ON public.m (public.leak(a));
 CREATE TYPE public.c AS (x int);
 CREATE FUNCTION public.to_c(int) RETURNS public.c LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)::public.c';
 CREATE CAST (int AS public.c) WITH FUNCTION public.to_c(int);
-CREATE FUNCTION public.to_text(int) RETURNS date LANGUAGE sql IMMUTABLE AS 'SELECT ''2026-01-01''::date + $1';
-CREATE CAST (int AS date) WITH FUNCTION public.to_text(int);
+CREATE CAST (boolean AS date) WITH INOUT;
 CREATE TYPE public.name_only;
 CREATE OPERATOR CLASS public.empty FOR TYPE int USING btree AS STORAGE int;
 CREATE PUBLICATION every FOR ALL TABLES;
@@ -53,13 +52,13 @@ CREATE EVENT TRIGGER ev ON ddl_command_end EXECUTE FUNCTION public.ef();
 COMMENT ON EVENT TRIGGER ev IS 'again';
 COMMENT ON SCHEMA public IS 'ours';
 COMMENT ON EXTENSION plpgsql IS 'changed';
-GRANT CREATE ON SCHEMA public TO odd_reader;
-ALTER DEFAULT PRIVILEGES FOR ROLE odd_owner IN SCHEMA inner_one GRANT SELECT ON TABLES TO odd_reader;
+GRANT CREATE ON SCHEMA public TO equal_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE equal_owner IN SCHEMA inner_one GRANT SELECT ON TABLES TO equal_reader;
 SELECT lo_from_bytea(4711, 'abc'), lo_from_bytea(4712, 'abc');
-ALTER LARGE OBJECT 4711 OWNER TO odd_owner;
-GRANT SELECT ON LARGE OBJECT 4711 TO odd_reader;
+ALTER LARGE OBJECT 4711 OWNER TO equal_owner;
+GRANT SELECT ON LARGE OBJECT 4711 TO equal_reader;
 CREATE STATISTICS inner_one.s ON a, (a + 1) FROM inner_one.t;
-ALTER STATISTICS inner_one.s OWNER TO odd_owner;
+ALTER STATISTICS inner_one.s OWNER TO equal_owner;
 """
 
 
@@ -113,7 +112,7 @@ def test_a_database_with_odd_owners_and_grants(
         with server.target("postgres").connect() as connection:
             for name in (source, f"{live}_apart", f"{live}_trusted"):
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            connection.execute("DROP ROLE odd_owner; DROP ROLE odd_reader")
+            connection.execute("DROP ROLE equal_owner; DROP ROLE equal_reader")
 
 
 OWNED = """
@@ -124,10 +123,10 @@ INSERT INTO s.t (a) SELECT i FROM generate_series(1, 100) i;
 CREATE TABLE public.u (id int PRIMARY KEY REFERENCES s.t (id));
 CREATE MATERIALIZED VIEW s.m AS SELECT a FROM s.t WHERE s.f(a);
 CREATE INDEX ON s.t ((a + 1)) WHERE s.f(a);
-GRANT USAGE ON SCHEMA s TO odd_reader;
-GRANT SELECT ON s.t, s.m TO odd_reader;
+GRANT USAGE ON SCHEMA s TO equal_reader;
+GRANT SELECT ON s.t, s.m TO equal_reader;
 SELECT lo_from_bytea(4713, 'abc');
-GRANT SELECT ON LARGE OBJECT 4713 TO odd_reader;
+GRANT SELECT ON LARGE OBJECT 4713 TO equal_reader;
 """
 
 
@@ -138,18 +137,18 @@ def test_an_operator_who_is_no_superuser(
     live, source = new_database("app"), new_database("odd")
     with server.target("postgres").connect() as connection:
         connection.execute(
-            b"CREATE ROLE odd_reader; CREATE ROLE odd_owner; CREATE ROLE odd_operator LOGIN CREATEDB CREATEROLE"
+            b"CREATE ROLE equal_reader; CREATE ROLE equal_owner; CREATE ROLE equal_operator LOGIN CREATEDB CREATEROLE"
         )
-        connection.execute("GRANT odd_owner TO odd_operator")
+        connection.execute("GRANT equal_owner TO equal_operator")
         for name in (live, source):
-            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO odd_owner").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO equal_owner").format(sql.Identifier(name)))
     with server.target(source).connect() as connection:
-        connection.execute("SET ROLE odd_owner")
+        connection.execute("SET ROLE equal_owner")
         connection.execute(OWNED.encode())
     try:
-        compare(server, source, live, store, user="odd_operator")
+        compare(server, source, live, store, user="equal_operator")
     finally:
         with server.target("postgres").connect() as connection:
             for name in (source, live, f"{live}_apart", f"{live}_trusted"):
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            connection.execute(b"DROP ROLE odd_operator; DROP ROLE odd_owner; DROP ROLE odd_reader")
+            connection.execute(b"DROP ROLE equal_operator; DROP ROLE equal_owner; DROP ROLE equal_reader")

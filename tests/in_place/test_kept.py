@@ -47,7 +47,7 @@ def test_an_unfinished_run_is_found_from_its_staging_schemas(project: Project, d
         admin.execute("DROP ROLE builder")  # impossible while it has privileges
 
 
-@pytest.mark.postgres(15, 17)
+@pytest.mark.postgres(17, also=(15,))
 def test_kept_schemas_are_dropped_in_portions_and_nothing_else(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection:
@@ -117,8 +117,10 @@ def tables_of(connection: Connection, schema: str) -> list[sql.Identifier]:
 
 def test_schemas_of_another_role_are_not_dropped(project: Project, database: str) -> None:
     with project.connect(database, user=ADMIN) as admin, project.connect(database) as connection:
-        admin.execute("CREATE SCHEMA forged")
-        marks.write(admin, "forged", SchemaMark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC)))
+        admin.execute("CREATE SCHEMA lastgood_kept_forged")
+        marks.write(
+            admin, "lastgood_kept_forged", SchemaMark(role="kept", run=RUN, live="public", made_at=datetime.now(UTC))
+        )
         (found,) = kept.run_schemas(connection)
         with pytest.raises(Refused) as refused:
             kept.drop(connection, found)

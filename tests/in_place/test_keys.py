@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from lastgood.dump.names import Relation
+from lastgood.in_place.build import late_checks
+from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.platform import keys
 from lastgood.in_place.platform.keys import PlatformKey
 from tests.support.hosted import ADMIN, Project
@@ -36,6 +38,29 @@ def key_of(table: str) -> PlatformKey:
         command=(
             f"ALTER TABLE staged.{table} ADD CONSTRAINT {table}_u_fkey FOREIGN KEY (u) REFERENCES auth.users(id)"
         ).encode(),
+        live=Relation("public", table),
+    )
+
+
+def test_messages_have_the_live_name() -> None:
+    error = keys.being_deleted(key_of("plain"))
+    assert (error.message, error.hint) == (
+        "cannot validate foreign key plain_u_fkey of public.plain: rows of auth.users are being deleted",
+        "Run again when no rows of auth.users are being deleted: lastgood rollback",
+    )
+
+
+def test_what_is_left_to_the_owner_comes_with_its_command() -> None:
+    check = Check(domain=False, schema_name="public", owner="t", name="c")
+    column = GeneratedColumn(schema_name="public", table="t", name="g", expression="public.f(i)")
+    assert late_checks.to_validate(check) == (
+        "check constraint c on public.t is NOT VALID: lastgood does not run its functions with your rights; read them, "
+        'then run as the owner: ALTER TABLE "public"."t" VALIDATE CONSTRAINT "c"'
+    )
+    assert late_checks.to_compare(column) == (
+        "generated column g of public.t was not compared with its expression: lastgood does not run its functions with "
+        'your rights; read them, then compare: SELECT count(*) FROM ONLY "public"."t" WHERE "g"::text IS DISTINCT FROM '
+        "(public.f(i))::text"
     )
 
 

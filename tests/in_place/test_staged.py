@@ -362,7 +362,7 @@ def test_the_proof_finds_a_difference_and_withholds_the_mark(
     project.psql(database, change.replace("{}", staging) + ";")
     with pytest.raises(ProofFailed) as caught:
         run.prove()
-    assert f'the restored schemas differ from "{run.name}" (' in caught.value.message
+    assert f'cannot use the restored schemas: they differ from "{run.name}" in ' in caught.value.message
     assert found.replace("{}", staging) in caught.value.message
     with project.connect(database) as connection:
         assert {each.mark.state for each in marks.marked(connection, run=run.run)} == {"built"}
@@ -411,6 +411,18 @@ DELETE_FOURTH = (
 )
 
 
+TRAP = """
+CREATE FUNCTION auth.trap(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF session_user = 'postgres' THEN
+    RAISE 'code of another role runs';
+  END IF;
+  RETURN $1;
+END $$;
+CREATE INDEX ON auth.users (email) WHERE email > auth.trap('a');
+"""
+
+
 def with_rules(project: Project, database: str, rule: str = "ON DELETE CASCADE") -> None:
     """Foreign keys of each kind: the rows of a deleted user are left out, and change."""
     project.psql(
@@ -438,7 +450,7 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
     project.psql(database, DELETE_THREE)
     before = account_of(project, database)
 
-    assert [str(each) for each in run.find()] == [
+    orphaned = [
         "30 rows of public.events reference 1 row of auth.users deleted since the restore point; "
         "foreign key events_who_fkey leaves them out (ON DELETE CASCADE)",
         "400 rows of public.notes reference 2 rows of auth.users deleted since the restore point; "
@@ -448,6 +460,10 @@ def test_rows_of_deleted_users_follow_their_foreign_keys_and_the_digest_stays_ex
         "3 rows of public.sales reference 3 rows of auth.users deleted since the restore point; "
         "foreign key sales_user_id_fkey leaves them out (ON DELETE CASCADE)",
     ]
+    assert [str(each) for each in run.find()] == orphaned
+    project.psql(database, TRAP, user=ADMIN)  # a query over the users runs its function
+    assert [str(each) for each in run.find()] == orphaned
+    project.psql(database, "DROP FUNCTION auth.trap(text) CASCADE", user=ADMIN)
     run.build()
     proof = run.prove()
 
@@ -605,7 +621,8 @@ def test_arrays_of_names_of_moved_objects_are_refused_before_the_build(
     assert (caught.value.message, caught.value.hint) == (
         f'cannot restore "{run.name}" in place: rows with values of type regclass and the like name objects of schema '
         '"auth", which the role without rights that loads them may not enter',
-        "If you trust the restore point's code: --trust-code REASON",
+        'As the owner of schema "auth", run: GRANT USAGE ON SCHEMA "auth" TO "postgres" WITH GRANT OPTION. Or roll '
+        "back by name: --by-name. If you trust the code: --trust-code REASON",
     )
 
 

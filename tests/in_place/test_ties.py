@@ -12,12 +12,13 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.in_place import names
+from lastgood.in_place.capabilities import probe
 from lastgood.in_place.exchange import switch
-from lastgood.in_place.exchange.completion import validate
+from lastgood.in_place.exchange.completion import complete, validate
 from lastgood.in_place.exchange.move import Moved
 from lastgood.in_place.platform import added_parents
 from lastgood.in_place.survey import survey
-from lastgood.in_place.ties import queries
+from lastgood.in_place.ties import evaluated, queries
 from lastgood.postgres.server import Connection
 from tests.support.account import assert_same
 from tests.support.hosted import ADMIN, OWN, Project, Staged, account_of, stage
@@ -105,6 +106,69 @@ def test_kept_tables_neither_block_nor_follow_the_platform(project: Project, bro
         assert one(connection, "SELECT count(*) FROM public.sales") == before
 
 
+WITH_CODE = """
+CREATE FUNCTION public.imm(i bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';
+CREATE INDEX ON public.sales (id) WHERE id > public.imm(0);
+CREATE FUNCTION public.changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER subscribed BEFORE UPDATE ON realtime.subscription FOR EACH ROW EXECUTE FUNCTION public.changed();
+"""
+
+
+def test_code_does_not_run_for_references_and_keys_after_the_switch(project: Project, broken: str) -> None:
+    for database in (point := project.copy(), broken):
+        project.psql(database, "GRANT TRIGGER ON realtime.subscription TO postgres", user=ADMIN)
+        project.psql(database, WITH_CODE)
+    staged = stage(project, point, broken)
+    with project.connect(broken) as connection:
+        moved = swapped(connection, staged)
+        assert moved.notes == (
+            'column "entity" of "realtime.subscription" may still reference kept tables: functions of the table would '
+            "run with the rights of this role",
+        )
+        switch.undo(connection, staged.run, UNDO)
+        assert list(complete(connection, UNDO)) == [
+            'foreign key "sales_user_id_fkey" of "public.sales" is still NOT VALID: functions in definitions of the '
+            "table would run with the rights of this role; run as a role with fewer rights: "
+            'ALTER TABLE "public"."sales" VALIDATE CONSTRAINT "sales_user_id_fkey"'
+        ]
+    project.drop(point)
+
+
+READ = """
+CREATE FUNCTION public.imm(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN i; END';
+CREATE DOMAIN public.d AS int CHECK (public.imm(VALUE) > 0);
+CREATE TYPE public.c AS (a public.d);
+CREATE DOMAIN public.over_c AS public.c;
+CREATE TYPE public.harmless AS (a int, b public.stage);
+CREATE POLICY p1 ON storage.objects USING ('(1)'::public.c IS NOT NULL);
+CREATE POLICY p2 ON storage.objects USING ('{1}'::public.d[] IS NOT NULL);
+CREATE POLICY p3 ON storage.objects WITH CHECK ('(1)'::public.over_c IS NOT NULL);
+CREATE POLICY p4 ON storage.objects USING ('(1,lead)'::public.harmless IS NOT NULL);
+CREATE POLICY p5 ON storage.objects USING ('1'::public.d IS NOT NULL AND '{lead}'::public.stage[] IS NOT NULL);
+"""
+
+
+def test_ties_whose_constants_run_code_are_not_made_again(project: Project, database: str) -> None:
+    project.psql(database, READ)
+    with project.connect(database) as connection:
+        found = evaluated.evaluated(connection, queries.read(connection, OWN))
+        assert [(each.tie.name, each.type) for each in found] == [
+            ("p1", "public.c"),
+            ("p2", "public.d"),
+            ("p3", "public.c"),
+        ]
+        assert probe(connection).able("policies on platform tables")
+    staged = stage(project, "postgres", database)
+    with project.connect(database) as connection:
+        swapped(connection, staged, OWN)
+        with pytest.raises(Refused) as refused:
+            switch.undo(connection, staged.run, UNDO)
+    assert refused.value.message == (
+        'cannot switch: policy "p1" on "storage.objects" has a constant of type public.c, and checks of that type '
+        "would run with the rights of this role"
+    )
+
+
 def test_users_who_signed_up_since_are_counted(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as connection:
@@ -125,7 +189,7 @@ def test_users_who_signed_up_since_are_counted(project: Project, broken: str) ->
         ]
 
 
-@pytest.mark.postgres(15, 17)
+@pytest.mark.postgres(17, also=(15,))
 def test_schema_public_keeps_its_identity_and_the_platforms_default_privileges(project: Project, broken: str) -> None:
     query = """
         SELECT n.oid, n.nspacl::text,
@@ -242,7 +306,7 @@ def test_a_temporary_view_prevents_nothing(project: Project, broken: str) -> Non
         assert one(other, "SELECT count(*) FROM mine WHERE name = 'damaged'") == 100
 
 
-@pytest.mark.postgres(15, 17)
+@pytest.mark.postgres(17, also=(15,))
 def test_a_prepared_statement_goes_on_or_fails_once(project: Project, broken: str) -> None:
     staged = stage(project, "postgres", broken)
     with project.connect(broken) as other, project.connect(broken) as connection:

@@ -119,13 +119,19 @@ class Counting(Commands):
 
     sent = 0
 
-    def run(self, connection: Connection, command: Command, state: State = ()) -> bool:
+    def run(self, connection: Connection, command: Command, state: State = (), path: bytes | None = None) -> bool:
         self.sent += 1
-        return super().run(connection, command, state)
+        return super().run(connection, command, state, path)
 
-    def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
+    def run_together(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        path: bytes | None = None,
+        between: Sequence[bytes] = (),
+    ) -> bool:
         self.sent += 1
-        return super().run_together(connection, commands)
+        return super().run_together(connection, commands, path, between)
 
 
 def test_one_command_that_is_left_out_costs_few_messages(live: Target) -> None:

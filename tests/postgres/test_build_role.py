@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.errors import Refused
+from lastgood.errors import Failed, Refused
 from lastgood.load.builder import RENEW_SECONDS, Builder
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.roles import build_role
+from lastgood.postgres.roles.second_login import NoSecondLogin
 from lastgood.postgres.server import Connection
 from tests.postgres.made_roles import roles
 
@@ -62,6 +63,38 @@ def test_it_logs_in_without_any_right_and_ends(server: EmbeddedServer, new_datab
         assert roles(maintenance) == []
 
 
+def test_what_keeps_the_role_from_ending_is_named(
+    server: EmbeddedServer, new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = new_database("app")
+    with server.target("postgres").connect() as maintenance:
+        role = made(server, maintenance, live)
+        with role.target.connect() as connection:
+            pid = connection.info.backend_pid
+            with monkeypatch.context() as patch, pytest.raises(Failed) as raised:
+                patch.setattr(build_role, "ENDED_WITHIN", 0.0)
+                build_role.close(maintenance, NAME)
+        assert str(raised.value) == f'cannot terminate 1 session of role "{NAME}" within 0 s: process {pid}'
+        waiting, then = raised.value.hint.split(NAME)
+        assert waiting == (
+            "Find what they wait for: SELECT pid, wait_event, query FROM pg_stat_activity WHERE usename = '"
+        )
+        assert then == "'. Then run: lastgood status"
+        role = made(server, maintenance, live)
+        with role.target.connect() as connection:
+            connection.execute("CREATE SCHEMA its_own")
+            connection.execute("BEGIN; CREATE TABLE its_own.t (); PREPARE TRANSACTION 'it''s'")
+        with pytest.raises(Failed) as raised:
+            build_role.close(maintenance, NAME)
+        assert (raised.value.message, raised.value.hint) == (
+            'cannot continue: code in the restore point left the prepared transaction "it\'s"',
+            f"In database \"{live}\", run: ROLLBACK PREPARED 'it''s'. Then run: lastgood status",
+        )
+        with server.target(live).connect() as connection:
+            connection.execute("ROLLBACK PREPARED 'it''s'")
+        build_role.end(maintenance, server.target(live), NAME)
+
+
 @ENDS
 def test_a_resumed_run_logs_in_again(server: EmbeddedServer, new_database: Callable[[str], str]) -> None:
     live = new_database("app")
@@ -109,15 +142,15 @@ def test_an_operator_who_may_not_create_roles_is_refused(
     with server.target("postgres").connect() as connection:
         connection.execute("CREATE ROLE only_login LOGIN")
     operator = server.target("postgres", user="only_login")
-    with operator.connect() as maintenance, pytest.raises(build_role.NoSecondLogin) as raised:
+    with operator.connect() as maintenance, pytest.raises(NoSecondLogin) as raised:
         build_role.probe(maintenance, operator, live)
     assert str(raised.value) == (
         'cannot run code in the restore point as a role without rights: role "only_login" may not create a role '
         "(permission denied to create role)"
     )
     assert raised.value.hint == (
-        'Run: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. Or, if you trust the '
-        "code: --trust-code REASON"
+        'As a superuser, run once: ALTER ROLE "only_login" CREATEROLE. Or name a role that can log in: --build-as URL. '
+        "If you trust the code: --trust-code REASON"
     )
     assert raised.value.exit_status == 3
     with server.target("postgres").connect() as connection:
@@ -139,7 +172,7 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
 ) -> None:
     target = closed_server.target("postgres")
     with target.connect() as maintenance:
-        with pytest.raises(build_role.NoSecondLogin) as raised:
+        with pytest.raises(NoSecondLogin) as raised:
             build_role.probe(maintenance, target, "app")
         message = str(raised.value)
         assert message.startswith(
@@ -148,17 +181,47 @@ def test_a_server_without_a_second_login_is_refused_until_a_line_admits_its_grou
         )
         assert message.count("no pg_hba.conf entry") == 1
         assert raised.value.hint == (
-            'Run CREATE ROLE lastgood_builders, add "local all +lastgood_builders scram-sha-256" as the first line of '
-            "pg_hba.conf, and reload the server. Or name a role that can log in: --build-as URL. Or, if you "
-            "trust the code: --trust-code REASON"
+            'Run: CREATE ROLE lastgood_builders. Then add "local all +lastgood_builders scram-sha-256" as the first '
+            "line of pg_hba.conf, and run: SELECT pg_reload_conf(). Or name a role that can log in: --build-as URL. "
+            "If you trust the code: --trust-code REASON"
         )
         assert roles(maintenance) == []
-        maintenance.execute("CREATE ROLE lastgood_builders")
+        maintenance.execute("CREATE ROLE lastgood_builders; CREATE ROLE its_operator LOGIN CREATEROLE")
         hba = closed_server.data / "pg_hba.conf"
+        hba.write_text(hba.read_text() + "local all its_operator trust\n")
+        maintenance.execute("SELECT pg_reload_conf()")
+        weaker = closed_server.target("postgres", user="its_operator")
+        with weaker.connect() as connection, pytest.raises(NoSecondLogin) as raised:
+            build_role.probe(connection, weaker, "app")
+        assert raised.value.hint == (
+            'As a superuser, run: GRANT lastgood_builders TO "its_operator" WITH ADMIN OPTION. Then add "local all '
+            '+lastgood_builders scram-sha-256" as the first line of pg_hba.conf, and run: SELECT pg_reload_conf(). Or '
+            "name a role that can log in: --build-as URL. If you trust the code: --trust-code REASON"
+        )
+        maintenance.execute("DROP ROLE its_operator")
         hba.write_text("local all +lastgood_builders scram-sha-256\n" + hba.read_text())
         maintenance.execute("SELECT pg_reload_conf()")
         build_role.probe(maintenance, target, "app")
         assert roles(maintenance) == ["lastgood_builders"]
+
+
+def test_a_changed_password_is_found_by_a_login_where_it_cannot_be_read(closed_server: EmbeddedServer) -> None:
+    hba = closed_server.data / "pg_hba.conf"
+    hba.write_text("local all operator trust\nlocal all +lastgood_builders scram-sha-256\n" + hba.read_text())
+    with closed_server.target("postgres").connect() as maintenance:
+        maintenance.execute(b"CREATE ROLE lastgood_builders; CREATE ROLE operator LOGIN CREATEDB CREATEROLE")
+        if maintenance.info.server_version >= 160000:
+            maintenance.execute("GRANT lastgood_builders TO operator WITH ADMIN OPTION")
+        maintenance.execute("SELECT pg_reload_conf()")
+        maintenance.execute("CREATE DATABASE app OWNER operator")
+    target = closed_server.target("postgres", user="operator")
+    with target.connect() as connection:
+        role = build_role.make(connection, target, run=RUN, live="app", database="app")
+        assert not build_role.changed_password(connection, role)
+        with role.target.connect() as session:
+            session.execute("ALTER ROLE CURRENT_USER PASSWORD 'known'")
+        assert build_role.changed_password(connection, role)
+        build_role.end(connection, target, role.name)
 
 
 def test_a_role_of_that_name_that_is_not_the_runs_stays(
@@ -172,6 +235,7 @@ def test_a_role_of_that_name_that_is_not_the_runs_stays(
         assert str(raised.value) == (
             f'cannot create the role "{NAME}": a role of that name exists, and it is not one of this run'
         )
+        assert raised.value.hint == (f'Run: ALTER ROLE "{NAME}" RENAME TO "{NAME}_old". Then run the command again.')
         assert roles(maintenance) == [NAME]
         maintenance.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(NAME)))
 

@@ -12,7 +12,7 @@ from lastgood.errors import Refused
 from lastgood.postgres import clock, database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_key, lock_live, read_nothing
-from lastgood.postgres.mark import Mark, marked, read_mark
+from lastgood.postgres.mark import Mark, can_act, forget_marks, marked, read_mark, unbelieved
 
 New = Callable[..., str]
 
@@ -96,3 +96,52 @@ def test_marked_databases_are_found_on_the_server(server: EmbeddedServer, new_da
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'the CRM'").format(sql.Identifier(live)))
         found = [(each, m) for each, m in marked(connection) if each.name.startswith(live)]
         assert found == [(shadow, mark)] and shadow.size_bytes
+
+
+@pytest.mark.parametrize("run", ["x; rm -rf /", "$(id)", "../../x", "--yes", "a b", ""])
+def test_a_run_is_a_name_that_a_shell_and_a_file_system_can_have(run: str) -> None:
+    assert read_mark(MARK.model_dump_json().replace(MARK.run, run)) is None
+
+
+def test_a_mark_that_another_owner_could_have_written_is_not_believed(
+    server: EmbeddedServer, new_database: New
+) -> None:
+    """It would make the database the one that an undo puts into service."""
+    live, theirs = new_database("crm"), new_database("theirs")
+    role, owner = sql.Identifier(f"{live}_role"), sql.Identifier(f"{live}_owner")
+    theirs_name, live_name = sql.Identifier(theirs), sql.Identifier(live)
+    mark = MARK.model_copy(update={"live": live})
+    with server.target("postgres").connect() as connection:
+
+        def owned(name: sql.Identifier, by: sql.Identifier) -> list[str]:
+            connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(name, by))
+            return [each.name for each, _ in marked(connection)]
+
+        database.comment(connection, theirs, mark.text())
+        connection.execute(sql.SQL("CREATE ROLE {}; CREATE ROLE {}").format(role, owner))
+        try:
+            assert owned(theirs_name, role) == []
+            assert unbelieved(connection, live) == (
+                f'The mark of "{theirs}" is ignored, because its owner "{live}_role" could have written it. To use it, '
+                f'run: ALTER DATABASE "{theirs}" OWNER TO "postgres"'
+            )
+            assert (unbelieved(connection, "another"), can_act(connection, f"{live}_role")) == ("", False)
+            assert owned(live_name, owner) == []
+            assert owned(theirs_name, owner) == [theirs]  # who owns the live database can rename both
+            assert owned(theirs_name, sql.Identifier("postgres")) == [theirs]
+            assert can_act(connection, "postgres")
+        finally:
+            owned(live_name, sql.Identifier("postgres"))
+            owned(theirs_name, sql.Identifier("postgres"))
+            connection.execute(sql.SQL("DROP ROLE {}; DROP ROLE {}").format(role, owner))
+
+
+def test_marks_of_schemas_are_removed_from_what_was_restored(server: EmbeddedServer, new_database: New) -> None:
+    with server.target(new_database()).connect() as connection:
+        connection.execute("CREATE SCHEMA a; CREATE SCHEMA b; COMMENT ON SCHEMA b IS 'ours'")
+        connection.execute(sql.SQL("COMMENT ON SCHEMA a IS {}").format(sql.Literal(MARK.text())))
+        forget_marks(connection)
+        rows = connection.execute(
+            "SELECT nspname, obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname IN ('a', 'b')"
+        )
+        assert dict(rows.fetchall()) == {"a": None, "b": "ours"}

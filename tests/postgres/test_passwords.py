@@ -11,6 +11,8 @@ import pytest
 
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.roles import second_login
+from lastgood.postgres.roles.second_login import NoSecondLogin
 from lastgood.postgres.server import Target
 
 
@@ -73,3 +75,14 @@ def test_a_line_of_another_role_is_not_taken(target: Target, tmp_path: Path) -> 
     passfile(tmp_path, "*:*:crm:somebody:geheim")
     with pytest.raises(psycopg.OperationalError, match="no password supplied"):
         target.at("postgres").connect()
+
+
+def test_the_line_that_admits_a_second_login_fits_the_connection(password_server: EmbeddedServer) -> None:
+    by_tcp = Target({**password_server.target("postgres").keywords, "host": "127.0.0.1"})
+    with by_tcp.connect() as maintenance, pytest.raises(NoSecondLogin) as raised:
+        second_login.log_in(maintenance, by_tcp, "nobody", "secret")
+    assert raised.value.hint == (
+        'Run: CREATE ROLE lastgood_builders. Then add "host all +lastgood_builders 127.0.0.1/32 scram-sha-256" as the '
+        "first line of pg_hba.conf, and run: SELECT pg_reload_conf(). Or name a role that can log in: --build-as URL. "
+        "If you trust the code: --trust-code REASON"
+    )

@@ -98,7 +98,7 @@ def test_a_server_without_a_second_login_is_told(closed_server: EmbeddedServer) 
     with target.connect() as session, reader_role(target, session) as role:
         assert (role.target, role.made, role.confined) == (target, False, False)
         assert role.caution == (
-            "code in the database runs with the rights of this role: cannot read it as a role without rights: "
+            'code in the database runs with the rights of role "postgres": cannot read it as a role without rights: '
             "the server accepts no login by password from here"
         )
         assert roles(session) == []

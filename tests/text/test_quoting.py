@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastgood.text.quoting import identifier, literal
+from lastgood.text.quoting import argument, identifier, literal
 
 
 def test_a_name_is_one_identifier_and_a_text_one_literal() -> None:
@@ -10,3 +10,11 @@ def test_a_name_is_one_identifier_and_a_text_one_literal() -> None:
     assert identifier('crm"; DROP TABLE x; --') == '"crm""; DROP TABLE x; --"'
     assert literal("it's") == "'it''s'"
     assert literal("a\\b") == "E'a\\\\b'"
+
+
+def test_an_argument_is_no_option() -> None:
+    assert [argument(each) for each in ("shop", "my shop", "--config=/tmp/x.toml")] == [
+        "shop",
+        "'my shop'",
+        "-- --config=/tmp/x.toml",
+    ]

@@ -59,6 +59,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         in_place.objects,
         in_place.outside,
         in_place.keys_with_code,
+        in_place.late_views,
         in_place.left_behind,
         in_place.scope,
     ),

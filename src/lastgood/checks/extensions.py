@@ -6,11 +6,21 @@ from collections.abc import Iterator
 
 from lastgood.checklist import Finding, Passed
 from lastgood.checks.subject import Subject
+from lastgood.errors import OR_TRUST
+from lastgood.members import untrusted
 
 
 def members(s: Subject) -> Iterator[Finding | Passed]:
     """Altered members of extensions, and objects that depend on them."""
-    survey = s.extension_changes
+    survey, withheld = s.extension_changes, s.withheld
+    for name in dict.fromkeys(each.extension for each in withheld):
+        yield Finding(
+            level="refusal",
+            code="changes_not_trusted",
+            text=untrusted.why(withheld, name),
+            hint=OR_TRUST,
+        )
+    survey = survey.model_copy(update={"departures": untrusted.others(survey, withheld)})
     for name in survey.extensions:
         if unrestorable := survey.summary(name, carried=False):
             yield Finding(
@@ -21,7 +31,7 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
         if restorable := survey.summary(name, carried=True, rows=False):
-            source = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
+            source = "from the manifest" if _own(s) else "from the live database"
             yield Finding(
                 level="caution",
                 code="changes_restored",
@@ -35,7 +45,7 @@ def members(s: Subject) -> Iterator[Finding | Passed]:
             hint="Compare the extension's objects by hand: no dump holds changes to them.",
             known="unknown",
         )
-    if survey == type(survey)():
+    if survey == type(survey)() and not withheld:
         yield Passed(text="no object of an extension was changed")
 
 

@@ -7,21 +7,25 @@ from collections.abc import Iterator
 from psycopg import sql
 
 from lastgood.checklist import OTHER_WAY, Finding, Passed
-from lastgood.checks.code import TRUST, code_run, going
+from lastgood.checks.code import SHOWN, code_run, going
 from lastgood.checks.subject import Subject
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.code import GENERATED, PLANNED
+from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.script import ScriptStep
-from lastgood.dump.statements import ForeignKeyDefinition
+from lastgood.dump.statements import ForeignKeyDefinition, Kind
+from lastgood.errors import OR_TRUST
 from lastgood.in_place.capabilities import probe
 from lastgood.in_place.definitions import sorting
 from lastgood.in_place.exchange import locking
 from lastgood.in_place.platform import keys
+from lastgood.in_place.ties import evaluated
 from lastgood.load.code import Code
 from lastgood.load.family import Family
+from lastgood.postgres.access import row_security
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.text.quoting import identifier
-from lastgood.text.units import counted
+from lastgood.text.units import counted, listed
 
 _HINT = "To see all rights of this role: lastgood check --capabilities"
 
@@ -60,6 +64,17 @@ def objects(s: Subject) -> Iterator[Finding]:
         yield Finding(level="refusal", code="cannot_be_moved", text=text, hint=_HINT, final=True)
     for text in s.in_place.survey.cautions:
         yield Finding(level="caution", code="moved", text=text)
+    if not s.request.code.trusted:
+        # The undo of the rollback would create them again.
+        for tie in evaluated.evaluated(s.live, s.in_place.survey.ties):
+            yield Finding(
+                level="refusal",
+                code="code_needs_rights",
+                text=str(tie),
+                hint=evaluated.HINT,
+                known="looked up",
+                final=True,
+            )
     for each in locking.prepared(s.live, s.in_place.survey.schemas, s.in_place.survey.ties.tables()):
         yield Finding(level="caution", code="prepared_transaction", text=f"the switch has to wait for {each}")
 
@@ -106,10 +121,40 @@ def keys_with_code(s: Subject) -> Iterator[Finding]:
                 level="refusal",
                 code="key_needs_code",
                 text=f"the foreign key of {key.table} to {key.references} cannot be validated: definitions of the "
-                "table call functions, which would run with the rights of this role",
-                hint=TRUST,
+                "table call functions, which would run with your rights",
+                hint=OR_TRUST,
                 final=True,
             )
+
+
+def late_views(s: Subject) -> Iterator[Finding]:
+    """Materialized views that call functions of the restore point, also through other views. Their text may name tables
+    of the live schemas, so that only a REFRESH after the switch reads the restored ones."""
+    schemas = going(s)
+    if s.summary is None or schemas is None:
+        return
+    code = Code()
+    calling: set[Relation] = set()
+    late: list[str] = []
+    for each in sorting.placed(s.summary):
+        command = each.command
+        code.note(command)
+        if command.kind not in (Kind.VIEW, Kind.MATERIALIZED_VIEW) or not command.creates:
+            continue
+        reads = command.reads or {name for name in qualified(each.text) if name not in command.relations}
+        if code.runs_in(command) or not calling.isdisjoint(reads):
+            calling.update(command.relations[:1])
+            if command.kind is Kind.MATERIALIZED_VIEW and each.schema in schemas:
+                late.append(str(command.relations[0]))
+    if late:
+        views = "materialized view" if len(late) == 1 else "materialized views"
+        yield Finding(
+            level="note",
+            code="refreshed_late",
+            text=f"{views} {listed(late, SHOWN)}: refreshed after the switch, and possibly empty until then, because "
+            "functions in the query may read tables by name",
+            known="looked up",
+        )
 
 
 # What a query over a table evaluates.
@@ -123,7 +168,7 @@ def _rows_added_outside(s: Subject) -> Iterator[Finding]:
         return
     rows_at_point = {(each.schema_name, each.name): each.rows for each in s.facts.tables}
     ties = s.in_place.survey.ties.foreign_keys
-    without = not_to_query(s.live)
+    without = not_to_query(s.live) | {(each.schema, each.name) for each in row_security.hiding_tables(s.live)}
     for schema, table in sorted({(key.target_schema, key.target_table) for key in ties}):
         if (schema, table) not in rows_at_point or (schema, table) in without:
             continue

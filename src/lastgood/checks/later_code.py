@@ -58,8 +58,8 @@ def later_code(live: Connection, summary: DumpSummary) -> tuple[LaterCode, ...]:
     owners = _owners(commands, {*routines, *tables}) if summary.has_owners else {}
     role = live.info.user
     found = [
-        *_routines(live, routines, owners, role, superusers),
-        *_tables(live, tables, owners, role, superusers),
+        *_routines(live, routines, owners, role, superusers, stated=summary.has_owners),
+        *_tables(live, tables, owners, role, superusers, stated=summary.has_owners),
         *_triggers(live, triggers),
     ]
     return tuple(sorted(found, key=lambda each: (each.against_live == "same", not each.superuser)))
@@ -105,14 +105,21 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
 
 
 def _routines(
-    live: Connection, routines: dict[str, Node], owners: dict[str, str], role: str, superusers: set[str]
+    live: Connection,
+    routines: dict[str, Node],
+    owners: dict[str, str],
+    role: str,
+    superusers: set[str],
+    *,
+    stated: bool,
 ) -> Iterator[LaterCode]:
+    """``stated``: the dump has owners; what it gives to no role belongs to the role that restores it."""
     if not routines:
         return
     live_routines: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_ROUTINES)}
     for identity, node in routines.items():
         live_routine = live_routines.get(identity)
-        owner = owners.get(identity) or (live_routine[4] if live_routine is not None else role)
+        owner = owners.get(identity) or (role if stated or live_routine is None else live_routine[4])
         yield LaterCode(
             kind="SECURITY DEFINER routine",
             name=identity,
@@ -132,14 +139,14 @@ def _equal(node: Node, owner: str, live: tuple[Any, ...]) -> bool:
 
 
 def _tables(
-    live: Connection, tables: dict[str, None], owners: dict[str, str], role: str, superusers: set[str]
+    live: Connection, tables: dict[str, None], owners: dict[str, str], role: str, superusers: set[str], *, stated: bool
 ) -> Iterator[LaterCode]:
     """Tables of superusers: others run their expressions without rights that are worth stealing."""
     if not tables:
         return
     live_owners: dict[str, str] = dict(live.execute(_LIVE_TABLES, [list(tables)]).fetchall())
     for table in tables:
-        owner = owners.get(table) or live_owners.get(table, role)
+        owner = owners.get(table) or (role if stated else live_owners.get(table, role))
         if owner in superusers:
             yield LaterCode(
                 kind="table with functions in indexes or statistics",

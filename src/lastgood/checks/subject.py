@@ -15,7 +15,7 @@ from lastgood.in_place.survey import size_bytes
 from lastgood.in_place.survey import survey as objects_of
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.load.expected import ExpectedSeconds
-from lastgood.members import MemberSurvey
+from lastgood.members import Deviation, MemberSurvey, untrusted
 from lastgood.members.survey import limited_to, survey
 from lastgood.plan.plan import Request, Way
 from lastgood.points import MissingPart, OrphanRows, RestorePoint, VerifiedPoint
@@ -111,7 +111,7 @@ class Subject:
 
     ``now`` is the server's clock. ``past``: earlier successful runs on this machine, the newest first. ``pools``: the
     present state of every PgBouncer named in lastgood.toml. ``members``: changes to the live database's extensions
-    that no dump holds. ``in_place``: None if databases exchange their names.
+    that no dump holds. ``in_place``: None if databases exchange their names. ``strict``: see ``untrusted.is_strict``.
     """
 
     request: Request
@@ -124,6 +124,7 @@ class Subject:
     pools: tuple[ConsoleState, ...]
     members: MemberSurvey
     in_place: InPlaceScope | None = None
+    strict: bool = True
 
     @classmethod
     def of(
@@ -142,6 +143,7 @@ class Subject:
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
             survey(live, request.target.at(database.name)),
             InPlaceScope.of(live, request.schemas) if in_place else None,
+            untrusted.is_strict(request.code.trusted),
         )
 
     @property
@@ -169,8 +171,15 @@ class Subject:
         """Changes to the restore point's extensions that no dump holds, and that are restored: from its manifest, else
         from the live database."""
         if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
-            return self.point.manifest.members
+            return untrusted.without_commands(self.point.manifest.members, self.withheld)
         return limited_to(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
+
+    @property
+    def withheld(self) -> tuple[Deviation, ...]:
+        """The changes of an unsigned manifest that could run code as the operator, and that the live database lacks."""
+        if not self.strict or self.point is None or self.point.manifest is None or self.point.manifest.members is None:
+            return ()
+        return untrusted.withheld(self.point.manifest.members, self.members.departures)
 
     @property
     def room_needed(self) -> int:

@@ -165,6 +165,8 @@ class Session:
         from lastgood.plan.plan import CodePolicy
 
         reason, url = self.settings.trust_code, self.settings.build_as
+        if reason and url and self.settings.origins.get("build_as") != "--build-as":
+            url = ""  # of the environment, or of lastgood.toml
         if reason and url:
             raise UsageError(
                 "cannot trust code and run it as another role: --trust-code and --build-as contradict each other",

@@ -77,16 +77,16 @@ def read(file: Path) -> FileContent:
     content = parse(file)
     names = [each.name for each in OPTIONS if each.in_file]
     problems = [_unknown_key(file, key, (*names, *TABLES)) for key in content if key not in names and key not in TABLES]
-    database = content.get("db")
-    if isinstance(database, str) and redact.written_passwords(database):
-        problems.append(
-            Problem(
-                f'cannot use "{file}": its "db" contains a password',
-                '"db"',
-                "it contains a password",
-                "Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD.",
-            )
+    problems += [
+        Problem(
+            f'cannot use "{file}": its "{key}" contains a password',
+            f'"{key}"',
+            "it contains a password",
+            "Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD.",
         )
+        for key in ("db", "build_as")
+        if isinstance(url := content.get(key), str) and redact.written_passwords(url)
+    ]
     read = Tables()
     try:
         written = {key: value for key, value in content.items() if key in TABLES}

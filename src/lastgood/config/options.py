@@ -208,7 +208,7 @@ OPTIONS: tuple[Option, ...] = (
         str,
         ("--trust-code",),
         "Run code in the restore point with your own rights, for this reason, which is recorded. By default a role "
-        "without rights runs it if you are a superuser or can create roles.",
+        "without rights runs it.",
         default_text="code is not trusted",
         in_file=False,
         is_global=False,
@@ -221,8 +221,8 @@ OPTIONS: tuple[Option, ...] = (
         "The URL of an existing role without rights that runs code in the restore point, instead of one made for the "
         "run. Put its password in ~/.pgpass.",
         default_text="a role is made for the run",
+        example="postgresql://lastgood_builder@db.internal:5432/postgres",
         environment=("LASTGOOD_BUILD_AS",),
-        in_file=False,
         is_global=False,
         metavar="URL",
     ),

@@ -103,8 +103,12 @@ class ReadableLoader:
     # Commands ----------------------------------------------------------------------------------------------------
 
     def _run(self, command: Command, text: bytes) -> psycopg.Error | None:
+        definitions = self._operators.builder.definitions if self._operators is not None else None
+        asking = definitions.asking(command, self._connection) if definitions is not None else b""
         try:
-            self._connection.execute(text)
+            cursor = self._connection.execute(text + asking)
+            if definitions is not None and asking:
+                definitions.note(cursor)
         except psycopg.Error as error:
             self._check(error, f"load line {command.statement.line} ({what(command)})")
             if self._connection.info.transaction_status == pq.TransactionStatus.INERROR:
@@ -152,7 +156,7 @@ class ReadableLoader:
         if self._operators is not None and self._operators.takes(command, error):
             return
         without_match = state == _FOREIGN_KEY_VIOLATION and command.kind is Kind.FOREIGN_KEY
-        if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
+        if without_match and self._run(command, command.statement.text + b"\nNOT VALID") is None:
             self.not_valid.append(what(command))
             return
         self.commands.append(Omission(command.statement.line, _reason(error), what(command)))

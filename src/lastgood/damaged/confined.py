@@ -14,10 +14,12 @@ from psycopg import sql
 
 from lastgood.dump.script import State
 from lastgood.dump.statements import Command, Kind, Setting
-from lastgood.errors import Failed
 from lastgood.load import hand_over
 from lastgood.load.builder import UNGUARD, Builder, is_handed, is_last
+from lastgood.load.repairs.repair import path_in, under
+from lastgood.postgres.access import servers_own
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
 
@@ -34,6 +36,7 @@ class OperatorsPart:
     _path: State = ()
     _admitted: bool = False
     refused: list[tuple[Command, str]] = field(default_factory=list)
+    withdrawn: list[servers_own.Right] = field(default_factory=list)
 
     def takes_over(self, command: Command) -> bool:
         """Whether a command is the operator's; it runs at once, or when all else is done."""
@@ -70,18 +73,20 @@ class OperatorsPart:
         return self.builder.takes(command, self._path, error)
 
     def hand_over(self, maintenance: Connection, operator: Target) -> None:
-        """End the role, and give its objects their owners and grants. Raises Failed."""
+        """End the role, and give its objects their owners and grants. Raises CodeActed, Failed."""
         role = self.builder.role
-        if build_role.changed_password(maintenance, role):
-            raise Failed("cannot use the restored database: code in it changed the password of the build role")
-        hand_over.close(maintenance, role)
+        hand_over.close_unchanged(maintenance, role)
         with self.builder.operator("hand over") as connection:
             for statement in UNGUARD:
                 connection.execute(statement)
+            hand_over.refuse_changed(connection, self.builder)
             self._run(connection, self.builder.handed)
+            if connection.info.parameter_status("is_superuser") == "on":
+                self.withdrawn = servers_own.withdraw(connection)
             try:
                 hand_over.give_rest(connection, role.name)
                 connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+                forget_marks(connection)
             except psycopg.Error as error:
                 raise failed(error, "give the restored objects to their owners", context="privileges") from error
             self._run(connection, self.builder.last)
@@ -91,10 +96,7 @@ class OperatorsPart:
     def _run(self, connection: Connection, commands: Iterable[tuple[Command, State]]) -> None:
         for command, state in commands:
             try:
-                connection.execute("SET search_path = ''")
-                for _, setting in state:
-                    connection.execute(setting.statement.text)
-                connection.execute(command.statement.text)
+                connection.execute(under(path_in(state), command.statement.text))
             except psycopg.Error as error:
                 if connection.closed:
                     raise

@@ -23,7 +23,7 @@ from lastgood.dump.readable import SHOWN, Omission, ReadableReading
 from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Refused
 from lastgood.events import StageDone, StageStarted
 from lastgood.journal import recording
-from lastgood.load import made_beside
+from lastgood.load import made_beside, servers_rights
 from lastgood.load.builder import Builder
 from lastgood.load.repairs import what
 from lastgood.models import Document, Frozen
@@ -31,8 +31,8 @@ from lastgood.plan.plan import CONFINED, CodePolicy
 from lastgood.points import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
 from lastgood.postgres import database
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import lent_role
-from lastgood.postgres.roles.strength import strength
 from lastgood.postgres.server import Connection, Target, cancelled_with
 from lastgood.process import interrupts
 from lastgood.text.units import counted
@@ -65,7 +65,8 @@ class DamagedTable(Frozen):
 class DamagedReport(Document):
     """The report on a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
     foreign keys that were added NOT VALID because referenced rows are missing. ``maker``: the program that wrote the
-    file, if it is known and not pg_dump.
+    file, if it is known and not pg_dump. ``trusted``: the reason for which its code ran with
+    the rights of the operator.
     """
 
     run: str
@@ -77,6 +78,7 @@ class DamagedReport(Document):
     commands: tuple[LeftOutLine, ...]
     not_valid: tuple[str, ...]
     maker: str = ""
+    trusted: str = ""
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -143,6 +145,8 @@ def restore_readable(
             with cancelled_with(stop, theirs, f"lastgood restore {run}") as connection:
                 loader = ReadableLoader(connection, lambda: (source.position, source.size), work, part)
                 loader.load(iter(reading))
+                if part is None:
+                    forget_marks(connection)
             if part is not None:
                 part.hand_over(maintenance, target)
                 loader.commands += [Omission(each.statement.line, why, what(each)) for each, why in part.refused]
@@ -160,7 +164,13 @@ def restore_readable(
         commands=tuple(map(_left_out_line, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
-        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
+        trusted=policy.trusted,
+        notes=(
+            *source.notes,
+            *reading.summary.remarks,
+            *reading.summary.notes,
+            *(f"{each}: {servers_rights.WITHDRAWN}" for each in (part.withdrawn if part is not None else ())),
+        ),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.write_end(journal, "done", kind="restore", report=report.document())
@@ -172,7 +182,7 @@ def _operators_part(
 ) -> OperatorsPart | None:
     """The operator's part of the load, where a role without rights does the rest: whether a damaged file has code is
     known only at its end."""
-    if policy.trusted or not (policy.build_as is not None or strength(maintenance)):
+    if policy.trusted:
         return None
     role = lent_role.role_for(maintenance, target, policy.build_as, run=run, live=target.dbname, database=into)
     return OperatorsPart(

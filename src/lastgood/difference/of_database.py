@@ -25,7 +25,7 @@ from lastgood.facts.row_stream import copy_blocks, copy_pieces, digest_rows
 from lastgood.facts.text_digest import TextDigest
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.kept import read_only
-from lastgood.postgres.server import Connection, Target, only_row
+from lastgood.postgres.server import Connection, Target, only_row, read_tables_only
 
 # A table that another session has locked (an open migration) must not block the comparison.
 LOCK_TIMEOUT = "2s"
@@ -107,6 +107,7 @@ def _session(target: Target, snapshot: str = "") -> Iterator[Connection]:
         with connection.transaction():  # a rollback would count as an error in the watch
             if snapshot:
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            read_tables_only(connection, local=True)
             yield connection
 
 

@@ -121,6 +121,8 @@ class Deferrable:
         if self._confined:
             self._coded.update(command.relations if not PLANNED.isdisjoint(command.code) else ())
             self._anywhere = self._anywhere or command.kind in _EVERYWHERE
+            # Before 17, triggers enabled as ALWAYS or REPLICA fire on all commands of an operator.
+            self._anywhere = self._anywhere or command.kind is Kind.EVENT_TRIGGER_STATE
         if self._concerns(command):
             self._noted.append(_RecordedCommand(command, tuple(self._settings.values()), self._codec))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pglast.parser import ParseError, scan
 
@@ -42,7 +43,26 @@ class DeferredTask:
     def is_allowed(self) -> bool:
         """Whether it has only statements that ``Deferrable.divide`` writes. The list of tasks is part of the database,
         and so of dumps: its text is untrusted, too."""
-        return all(map(_is_setting, self.settings)) and all(map(_finishes, self.statements))
+        if not self.statements or not all(map(_is_setting, self.settings)):
+            return False
+        if any("\\" in text for text in self.statements) and not all(map(_is_conforming, self.settings)):
+            return False
+        first, *following = self.statements
+        if self.kind is Kind.FOREIGN_KEY:
+            return not following and self._is_own(first)
+        return self._is_own(first) and all(map(_follows, following))
+
+    def _is_own(self, text: str) -> bool:
+        """Whether a statement is the work on this object: the state of no other one is looked up."""
+        node = _only(text)
+        if node is None or node.tag not in ("IndexStmt", "AlterTableStmt"):
+            return False
+        if node.relation.relname != self.table.name or node.relation.schemaname not in (None, self.table.schema):
+            return False
+        if self.kind is Kind.INDEX:
+            return bool(node.tag == "IndexStmt" and node.concurrent and not node.unique and node.idxname == self.name)
+        subtypes = [(each.subtype, each.name) for each in node.cmds] if node.tag == "AlterTableStmt" else []
+        return bool(node.relation.schemaname) and subtypes == [("AT_ValidateConstraint", self.name)]
 
 
 def not_valid(text: str) -> str | None:
@@ -78,21 +98,35 @@ def concurrently(text: str) -> str | None:
 
 def _is_setting(text: str) -> bool:
     command = rule(Statement(text.encode(), 0, 1))
-    return command.kind is Kind.SETTING and isinstance(command.detail, Setting) and command.detail.name in MEANINGFUL
+    return (
+        command.kind is Kind.SETTING
+        and isinstance(command.detail, Setting)
+        and command.detail.name in MEANINGFUL
+        and command.statement.text == text.encode()  # no text that another setting gives another meaning
+    )
 
 
-def _finishes(text: str) -> bool:
+def _is_conforming(text: str) -> bool:
+    """Whether a setting leaves backslashes in strings alone."""
+    detail = rule(Statement(text.encode(), 0, 1)).detail
+    assert isinstance(detail, Setting)
+    return detail.name != "standard_conforming_strings" or detail.value == "on"
+
+
+def _follows(text: str) -> bool:
+    """Whether a statement affects an index that was built, and nothing else."""
+    node = _only(text)
+    if node is None:
+        return False
+    if node.tag == "CommentStmt":
+        return bool(node.objtype == "OBJECT_INDEX")
+    return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
+
+
+def _only(text: str) -> Any:
+    """The syntax tree of a text; None if it is not one statement."""
     try:
         nodes = parse(text)
     except (ParseError, RecursionError):
-        return False
-    if len(nodes) != 1:
-        return False
-    (node,) = nodes
-    if node.tag == "IndexStmt":
-        return bool(node.concurrent) and not node.unique
-    if node.tag == "CommentStmt":
-        return bool(node.objtype == "OBJECT_INDEX")
-    if node.tag == "AlterTableStmt":
-        return all(each.subtype in FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
-    return False
+        return None
+    return nodes[0] if len(nodes) == 1 else None

@@ -14,6 +14,9 @@ from lastgood.dump.lexer.tokens import CopyStart, MetaCommand, Statement
 from lastgood.dump.names import Relation
 from lastgood.dump.rows.copy_form import CopyForm
 
+NEXT = b"\n;\n"
+"""Separates the texts of statements in a message: a text may end with a comment."""
+
 
 class Kind(StrEnum):
     """The kind of a statement, in PostgreSQL's terms. Kinds of objects have their catalogue name."""

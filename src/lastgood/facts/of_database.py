@@ -39,7 +39,7 @@ from lastgood.facts.row_stream import copy_blocks, digest_rows
 from lastgood.facts.rows_text import rows_of
 from lastgood.postgres.kept import read_only
 from lastgood.postgres.mark import schemas_of_runs
-from lastgood.postgres.server import Connection, Target, only_row
+from lastgood.postgres.server import Connection, Target, only_row, read_tables_only
 
 # The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
 PINNED: tuple[tuple[LiteralString, str], ...] = (
@@ -107,6 +107,7 @@ def facts_of_database(
     )
     for name, value in (*pinned(rules), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    read_tables_only(connection, local=True)
     try:
         with _stoppable(connection, context.cancelled):
             found = _Reading(connection, rules, like, digests, newest, known or {}, context, stage).facts(

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from lastgood.in_place.exchange import snapshots
 from lastgood.in_place.survey import objects
-from lastgood.in_place.ties import EventTrigger, Publication, Ties, queries, retie
+from lastgood.in_place.ties import EventTrigger, Publication, Ties, evaluated, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.mark import OF_A_RUN
 from lastgood.postgres.replacing import foreign_owners
@@ -138,6 +138,8 @@ def probe(connection: Connection) -> Capabilities:
     psycopg.OperationalError when the connection is lost."""
     going, staying = schemas(connection)
     tied = queries.read(connection, going)
+    # To try these would run code with the rights of this role.
+    tied = evaluated.without_these(tied, evaluated.evaluated(connection, tied))
     answers = (
         _rename(connection),
         _create_database(connection),
@@ -181,7 +183,7 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
 # A superuser has every right; to try one would fire these, and run their code with it.
 _ALWAYS = """
 SELECT FROM pg_catalog.pg_event_trigger
-WHERE evtenabled = 'A' AND pg_catalog.current_setting('is_superuser') = 'on'
+WHERE evtenabled IN ('A', 'R') AND pg_catalog.current_setting('is_superuser') = 'on'
   AND pg_catalog.current_setting('server_version_num')::int4 < 170000
 """
 

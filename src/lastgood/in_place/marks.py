@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.ties import TiedKey, Ties
 from lastgood.models import Frozen
-from lastgood.postgres.mark import OWNER_TRUSTED, TRUSTED
+from lastgood.postgres.mark import OF_A_RUN, TRUSTED, RunName
 from lastgood.postgres.server import Connection
 
 Role = Literal["staging", "kept", "undone"]
@@ -116,7 +116,7 @@ class SchemaMark(BaseModel):
     tool: Literal["lastgood"] = "lastgood"
     v: int = 1
     role: Role
-    run: str
+    run: RunName
     live: str
     made_at: datetime
     state: State | None = None
@@ -138,8 +138,8 @@ _MARKED = sql.SQL("""
 SELECT n.oid, n.nspname, pg_get_userbyid(n.nspowner), n.nspowner = current_user::regrole, d.description
 FROM pg_namespace n
 JOIN pg_description d ON d.objoid = n.oid AND d.classoid = 'pg_namespace'::regclass AND d.objsubid = 0
-WHERE d.description LIKE '{{"tool":"lastgood"%' AND {} ORDER BY n.nspname
-""").format(sql.SQL(OWNER_TRUSTED))
+WHERE {} ORDER BY n.nspname
+""").format(sql.SQL(OF_A_RUN))
 
 
 @dataclass(frozen=True, slots=True)

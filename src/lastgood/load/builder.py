@@ -28,17 +28,19 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.rulings.objects import publication
-from lastgood.dump.rulings.tree import parse, within
 from lastgood.dump.script import Item, ScriptStep, State
-from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
-from lastgood.errors import Refused
-from lastgood.facts import Facts, ObjectFacts
-from lastgood.facts.objects import read_objects
-from lastgood.load import by_operator
-from lastgood.load.repairs.repair import INSUFFICIENT_PRIVILEGE
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import OR_TRUST, Refused
+from lastgood.facts import Facts
+from lastgood.load import by_operator, member_keys
+from lastgood.load.definitions import Definitions
+from lastgood.load.repairs.repair import CODE_TRIED, DEFINITIONS_CHANGE, INSUFFICIENT_PRIVILEGE
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.roles.build_role import BuildRole
+from lastgood.postgres.roles.second_login import CANNOT
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
@@ -53,6 +55,7 @@ _HANDED = frozenset(
         Kind.DEFAULT_PRIVILEGES,
         Kind.GRANT,
         Kind.OWNER,
+        Kind.ROW_SECURITY,  # the builder could not read all rows any more
         Kind.SECURITY_LABEL,
         Kind.USER_MAPPING,
     }
@@ -62,20 +65,8 @@ _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", r
 _COMMENT_ON_ANOTHERS = re.compile(
     rb"COMMENT\s+ON\s+(?:EXTENSION|LANGUAGE|CAST|SCHEMA\s+public|ACCESS\s+METHOD)\b", re.IGNORECASE
 )
-# Handed over if the builder may not run them: on objects of extensions, say. Their expressions must name nothing of
-# the restore point, because the server evaluates constants of its types when it reads them.
-_HANDED_IF_DENIED = frozenset(
-    {
-        Kind.COMMENT,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.TABLE_PROPERTY,
-        Kind.TRIGGER,
-    }
-)
-# Kinds that a dump defines before its rows, and never changes afterwards.
-_UNCHANGED = frozenset({"aggregate", "cast", "function", "operator", "procedure", "view"})
 _IDENTITY = frozenset({"session_authorization", "role"})
+_LAST_OID = (1 << 32) - 1
 _OF_LARGE_OBJECT = re.compile(rb"(.*?\bLARGE\s+OBJECT\s+)(\d+)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -109,6 +100,33 @@ def divided(items: Iterable[Item]) -> Divided:
     return Divided(first, main, handed, last)
 
 
+# Constructs that run code when a command is only read, or on empty tables.
+_RUN_WHEN_READ = frozenset({DOMAIN, PARTITION})
+
+
+def runs_when_read(summary: DumpSummary) -> bool:
+    """Whether to read a command of a dump may run code: settings must be set again between commands then."""
+    return not _RUN_WHEN_READ.isdisjoint(summary.code)
+
+
+SETS_ROLE = "the dump sets the role of the session for the objects that it creates"
+CHOOSE_ANOTHER = (
+    f"Choose a restore point that was made without --use-set-session-authorization: lastgood points. {OR_TRUST}"
+)
+
+
+def sets_role(items: Iterable[Item]) -> bool:
+    """Whether a script creates objects as other roles: the builder cannot become them, and their owners would be
+    lost."""
+    return any(
+        isinstance(item, ScriptStep)
+        and item.command.verdict is not Verdict.SKIP
+        and item.command.creates
+        and any(name in _IDENTITY for name, _ in item.state)
+        for item in items
+    )
+
+
 def _is_extension(step: ScriptStep) -> bool:
     return step.command.kind is Kind.EXTENSION and step.command.verdict is not Verdict.SKIP
 
@@ -120,12 +138,7 @@ def is_last(command: Command) -> bool:
 
 def is_handed(command: Command) -> bool:
     """Whether the operator runs a command when the builder's login has ended."""
-    return command.kind in _HANDED or _forces(command) or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
-
-
-def _forces(command: Command) -> bool:
-    """Whether a command subjects the owner to row security: the builder could not read the table any more."""
-    return command.kind is Kind.ROW_SECURITY and b" FORCE " in command.statement.text.upper()
+    return command.kind in _HANDED or bool(_COMMENT_ON_ANOTHERS.match(command.statement.text))
 
 
 def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
@@ -139,9 +152,10 @@ class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
     database that is built. ``within``: the schemas that are built in a database in service; empty for a database of its
     own. ``renewed``: when the login was last renewed, of the monotonic clock. ``renews``: settings are set again
-    between commands, because reading one may run code that changes the meaning of the next. ``replaced``: views that
-    the dump itself defines twice. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the
-    materialized views that the builder may not refresh."""
+    between commands, because reading one may run code that changes the meaning of the next. ``definitions``: those that
+    code must not change; None where it cannot. The rest is collected during the load, for ``hand_over``;
+    ``unpopulated``: the materialized views that the builder may not refresh.
+    """
 
     role: BuildRole
     connect: Connect
@@ -152,8 +166,7 @@ class Builder:
     last: list[tuple[Command, State]] = field(default_factory=list)
     large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
     renews: bool = False
-    definitions: dict[tuple[str, str], str | None] | None = None
-    replaced: frozenset[str] = frozenset()
+    definitions: Definitions | None = field(default_factory=Definitions)
     unpopulated: list[Relation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -170,25 +183,11 @@ class Builder:
         return connect(purpose)
 
     def note(self, script: Divided) -> None:
-        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles: the builder
-        cannot become them, and their owners would be lost."""
-        if any(
-            isinstance(item, ScriptStep) and item.command.creates and any(name in _IDENTITY for name, _ in item.state)
-            for item in script.main
-        ):
-            raise Refused(
-                "cannot run code in the restore point as a role without rights: the dump sets the role of the session "
-                "for the objects that it creates (pg_dump --use-set-session-authorization)",
-                hint="Make the dump without that option. Or, if you trust the code: --trust-code REASON",
-            )
+        """Remember the operator's part of a script. Raises Refused if it creates objects as other roles."""
+        if sets_role(script.main):
+            raise Refused(f"{CANNOT}: {SETS_ROLE}", hint=CHOOSE_ANOTHER)
         self.handed = [(step.command, step.state) for step in script.handed]
         self.last = [(step.command, step.state) for step in script.last]
-        self.replaced = frozenset(
-            made.identity
-            for item in script.main
-            if isinstance(item, ScriptStep) and item.command.dummy
-            for made in item.command.creates
-        )
 
     def present(self, expected: Facts, *, handed: bool = False) -> Facts:
         """The facts without what comes with the hand-over; ``handed``: only without event triggers."""
@@ -206,30 +205,11 @@ class Builder:
         )
         return expected.model_copy(update={"object_counts": dict(counts), "objects": objects})
 
-    def remember(self) -> None:
-        """Remember the definitions of routines and views, before code of the restore point can run with rows: where
-        there is no guard, a later change shows. To be called by any worker, once all of them exist."""
-        with self._lock:
-            if self.definitions is not None:
-                return
-            with self.operator("remember definitions") as connection:
-                objects = read_objects(connection)
-            self.definitions = {(each.kind, each.identity): each.digest for each in objects if each.kind in _UNCHANGED}
-
-    def changed(self, found: Iterable[ObjectFacts]) -> list[str]:
-        """The remembered objects that have another definition now."""
-        now = {(each.kind, each.identity): each.digest for each in found}
-        return [
-            f"{kind} {identity}"
-            for (kind, identity), digest in (self.definitions or {}).items()
-            if identity not in self.replaced and now.get((kind, identity)) != digest
-        ]
-
     @property
     def altered_later(self) -> frozenset[tuple[str, str]]:
         """The tables and publications whose definition is incomplete before the hand-over, by kind and identity."""
         commands = [command for command, _ in self.handed]
-        tables = {("table", str(each.relations[0])) for each in commands if _forces(each)}
+        tables = {("table", str(each.relations[0])) for each in commands if each.kind is Kind.ROW_SECURITY}
         return frozenset(tables | {("publication", publication(e)) for e in commands if e.kind is Kind.PUBLICATION})
 
     def keep(self, command: Command) -> bool:
@@ -237,8 +217,8 @@ class Builder:
         if command.kind not in (Kind.OWNER, Kind.GRANT):
             return False
         found = _OF_LARGE_OBJECT.match(command.statement.text)
-        if found is None:
-            return False
+        if found is None or int(found[2]) > _LAST_OID:
+            return False  # for the second one, the server has a message
         with self._lock:
             self.large_objects.setdefault((found[1], found[3]), array("L")).append(int(found[2]))
         return True
@@ -248,15 +228,15 @@ class Builder:
         refusal is ``error``."""
         if error.sqlstate != INSUFFICIENT_PRIVILEGE:
             return False
-        if command.kind in _HANDED_IF_DENIED and (
-            command.kind is Kind.COMMENT or not (names_its_own(command) or _has_path(state))
-        ):
+        if by_operator.evaluates_nothing(command, state):
             with self._lock:
                 self.handed.append((command, state))
             return True
         if command.kind is Kind.REFRESH and self.within:
             self.unpopulated.append(command.relations[0])
             return True
+        if command.kind is Kind.FOREIGN_KEY and not self.within:
+            return member_keys.add(self.operator, self.connect, command)
         with self.operator("create an object for the builder") as connection:
             if not by_operator.harmless(connection, command) and not (
                 self.within and by_operator.reads_no_code(connection, command, self.within)
@@ -269,14 +249,18 @@ class Builder:
                             connection.execute(setting.statement.text)
                 connection.execute("SET check_function_bodies = off")  # to check one can run code
                 connection.execute(command.statement.text)
+                # Under the dump's, names in the next query could lead to its code.
+                connection.execute("SET LOCAL search_path = ''")
                 for statement in by_operator.given(connection, self.role.name):
                     connection.execute(statement)
+                if self.definitions is not None and (asking := self.definitions.asking(command, connection)):
+                    self.definitions.note(connection.execute(b"SELECT" + asking))
                 return True
         return False
 
     def need(self, connection: Connection, schemas: Iterable[str]) -> None:
         """Let the builder look up names in these schemas of a database in service, as far as the operator may grant
-        it. ``connection`` is the operator's."""
+        it, and where it opens no function with the rights of its owner. ``connection`` is the operator's."""
         for (statement,) in connection.execute(_LOOKING_UP, [self.role.name, self.role.name, list(schemas)]).fetchall():
             connection.execute(str(statement).encode())
 
@@ -291,7 +275,7 @@ class Builder:
             with connection.transaction():
                 for part in _GUARD:
                     connection.execute(part)
-            self.definitions = {}  # the guard refuses each change
+            self.definitions = None  # the guard refuses each change
 
     def _enter(self, connection: Connection) -> None:
         """Let the builder create in the schemas. A guard would fire on commands of the application."""
@@ -300,15 +284,17 @@ class Builder:
                 sql.SQL(", ").join(map(sql.Identifier, self.within)), sql.Identifier(self.role.name)
             )
         )
-        for (statement,) in connection.execute(_TABLESPACES, [self.role.name]).fetchall():
+        for (statement,) in connection.execute(_TABLESPACES, {"role": self.role.name}).fetchall():
             connection.execute(str(statement).encode())
-        self.definitions = {}  # the hand-over compares the text of all definitions
+        self.definitions = None  # the hand-over compares the text of all definitions
 
     def grant(self, connection: Connection) -> None:
         """Let the builder use the members of extensions; to be repeated when these change."""
         if self.within:
             return
-        for (statement,) in connection.execute(_ADMITTING, [self.role.name] * 4).fetchall():
+        rights = _OF_ROWS + ", MAINTAIN" * (connection.info.server_version >= 170000)
+        values = {"role": self.role.name, "rights": rights}
+        for (statement,) in connection.execute(_ADMITTING, values).fetchall():
             connection.execute(str(statement).encode())
         superuser = connection.info.parameter_status("is_superuser") == "on"
         if superuser and connection.execute(_SECURED_MEMBERS).fetchone() is not None:
@@ -316,28 +302,40 @@ class Builder:
 
 
 _TABLESPACES: LiteralString = """
-SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %s::text)
+SELECT pg_catalog.format('GRANT CREATE ON TABLESPACE %%I TO %%I', spcname, %(role)s::text)
 FROM pg_catalog.pg_tablespace
 WHERE spcname NOT IN ('pg_default', 'pg_global') AND pg_catalog.pg_has_role(spcowner, 'USAGE')
 """
-# A role without the grant option would only get a warning.
+# A role without the grant option would only get a warning. A schema that is closed to PUBLIC may protect functions with
+# the rights of their owner, which PUBLIC may execute by default.
 _LOOKING_UP: LiteralString = """
 SELECT pg_catalog.format('GRANT USAGE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace n
 WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
   AND NOT pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND nspname = ANY (%s)
+  AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_proc p WHERE p.pronamespace = n.oid
+      AND (p.prosecdef OR EXISTS (
+        SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+        WHERE d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+          AND e.extname = 'pg_cron'))
+      AND EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
+                  WHERE a.grantee = 0))
 """
+# Not TRIGGER or REFERENCES on members of extensions: code in a trigger, or in a cast of a key, would run as their
+# owner.
+_OF_ROWS = "SELECT, INSERT, UPDATE, DELETE"
 _ADMITTING: LiteralString = (
     """
-SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text) FROM pg_catalog.pg_namespace
-WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %(role)s::text)
+FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
 UNION ALL
-SELECT pg_catalog.format('GRANT ALL ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END,
-                         c.oid::pg_catalog.regclass, %s::text)
+SELECT pg_catalog.format('GRANT %%s ON %%s %%s TO %%I', CASE c.relkind WHEN 'S' THEN 'ALL' ELSE %(rights)s END,
+         CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::pg_catalog.regclass, %(role)s::text)
 FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
 WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND d.objsubid = 0
   AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
 UNION ALL
-SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %s::text)
+SELECT pg_catalog.format('GRANT USAGE ON FOREIGN DATA WRAPPER %%I TO %%I', fdwname, %(role)s::text)
 FROM pg_catalog.pg_foreign_data_wrapper
 UNION ALL
 """
@@ -358,8 +356,8 @@ _GUARD: tuple[LiteralString, ...] = (
     BEGIN
       GET DIAGNOSTICS context = PG_CONTEXT;
       IF strpos(context, E'\\n') > 0 THEN
-        RAISE EXCEPTION 'code in the restore point tried to run %', tg_tag
-          USING ERRCODE = 'insufficient_privilege', HINT = 'Definitions do not change while a restore runs.';
+        RAISE EXCEPTION '{CODE_TRIED} %', tg_tag
+          USING ERRCODE = 'insufficient_privilege', HINT = '{DEFINITIONS_CHANGE}';
       END IF;
     END $$
     """,
@@ -370,26 +368,3 @@ UNGUARD: tuple[LiteralString, ...] = (
     f"DROP EVENT TRIGGER IF EXISTS {GUARD}",
     f"DROP SCHEMA IF EXISTS {GUARD} CASCADE",
 )
-
-
-def names_its_own(command: Command) -> bool:
-    """Whether expressions in a command may name functions, operators or types other than PostgreSQL's own, or hold
-    constants whose type the server chooses."""
-    for tag, fields in within(parse(command.statement.text.decode("utf-8", "replace"))):
-        if tag == "TypeCast" and not _of_server(fields.get("typeName", {}).get("names")):
-            return True
-        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
-            return True
-        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
-            return True
-    return False
-
-
-def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
-    names = [part.get("String", {}).get("sval", "") for part in parts or ()]
-    return len(names) == 1 or names[:1] == ["pg_catalog"]
-
-
-def _has_path(state: State) -> bool:
-    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
-    return any(name == "search_path" and isinstance(each.detail, Setting) and each.detail.value for name, each in state)

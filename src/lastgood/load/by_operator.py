@@ -6,19 +6,21 @@ value of another type. All others need the operator's trust.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, LiteralString
 
+import psycopg
 from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
-from lastgood.dump.rulings.code import PROGRAM
+from lastgood.dump.rulings.code import PROGRAM, WITHOUT_PASSWORD
 from lastgood.dump.rulings.tree import Node, parse, within
-from lastgood.dump.script import Item, ScriptStep
-from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.dump.script import Item, ScriptStep, State
+from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.facts import LanguageFacts
+from lastgood.load import servers
+from lastgood.postgres.roles.type_code import running_code
 from lastgood.postgres.server import Connection
 
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
@@ -42,14 +44,22 @@ def harmless(connection: Connection, command: Command) -> bool:
         case "CreateFunctionStmt":
             return not _reads_expressions(node) and _is_plain(node)
         case "CreateCastStmt":
-            return node.func is not None or bool(node.inout)
+            return bool(node.inout) or (node.func is not None and not servers.casts(connection, node))
         case "CreateOpFamilyStmt":
             return True
         case "CreateOpClassStmt":
             own = names.type_identity(node.datatype)
-            return node.amname in _METHODS and all(_matches(connection, node.amname, own, each) for each in node.items)
+            return (
+                node.amname in _METHODS
+                and not servers.sorts(connection, node)
+                and all(_matches(connection, node.amname, own, each) for each in node.items)
+            )
         case "AlterOpFamilyStmt":
-            return node.amname in _METHODS and all(_matches(connection, node.amname, "", each) for each in node.items)
+            return (
+                node.amname in _METHODS
+                and not servers.family(connection, node)
+                and all(_matches(connection, node.amname, "", each) for each in node.items)
+            )
         case "DefineStmt":
             return node.kind == "OBJECT_TYPE" and not node.definition  # a name alone
         case "CreateFdwStmt":
@@ -65,6 +75,7 @@ _NOT_TRUSTED = frozenset({"plperlu", "plpython2u", "plpython3u", "plpythonu", "p
 # What only a superuser may create, always or unless it is harmless.
 _SUPERUSERS = frozenset({Kind.ACCESS_METHOD, Kind.LANGUAGE, Kind.TEXT_SEARCH_PARSER, Kind.TEXT_SEARCH_TEMPLATE,
                          Kind.TRANSFORM})  # fmt: skip
+_NEED_TRUST = frozenset({PROGRAM, WITHOUT_PASSWORD})
 _SOMETIMES = frozenset({Kind.FOREIGN_DATA_WRAPPER, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY})
 
 
@@ -85,8 +96,8 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
     if isinstance(command.detail, Extension):
         language = languages.get(command.detail.name) if command.detail.as_language else None
         # With another handler, code in a language that is called trusted could do anything.
-        return language is not None and not (language.trusted and language.handler[-1] == "plpgsql_call_handler")
-    if command.kind in _SUPERUSERS or PROGRAM in command.code:
+        return language is not None and (language.trusted, *_functions(language)) != _LIKE_PLPGSQL
+    if command.kind in _SUPERUSERS or not _NEED_TRUST.isdisjoint(command.code):
         return bool(command.creates)
     if command.kind in _SOMETIMES:
         return (bool(command.creates) or command.kind is Kind.OPERATOR_FAMILY) and not harmless(connection, command)
@@ -104,13 +115,21 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
         case "CreateFunctionStmt":
             return _language(node) in _NOT_TRUSTED or _has_support(node)
         case "CreateCastStmt":
-            return node.func is None and not node.inout
+            return not node.inout and (node.func is None or servers.casts(connection, node))
         case "DefineStmt" if node.kind == "OBJECT_TYPE":
             return bool(node.definition)
         case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
             states = [each.arg for each in node.definition or () if each.defname in ("stype", "mstype")]
             return any(state is not None and names.type_identity(state) == "internal" for state in states)
     return False
+
+
+_LIKE_PLPGSQL = (True, ("pg_catalog", "plpgsql_call_handler"), ("pg_catalog", "plpgsql_inline_handler"),
+                 ("pg_catalog", "plpgsql_validator"))  # fmt: skip
+
+
+def _functions(language: LanguageFacts) -> Iterator[tuple[str, str] | None]:
+    yield from (language.handler, language.inline, language.validator)
 
 
 # Definitions that the server only reads when they are created: it executes no function, but reads constants.
@@ -128,10 +147,6 @@ _READ_ONLY: Mapping[Kind, str] = {
     Kind.TYPE: "CompositeTypeStmt",
     Kind.VIEW: "ViewStmt",
 }
-# Expressions of these are simplified, which executes immutable functions.
-_SIMPLIFIED = re.compile(
-    rb"\b(?:GENERATED\s+ALWAYS\s+AS\s*\(|PARTITION\s+BY)|^CREATE\s+(?:UNIQUE\s+)?INDEX\b", re.IGNORECASE
-)
 
 
 def reads_no_code(connection: Connection, command: Command, schemas: Collection[str]) -> bool:
@@ -145,14 +160,36 @@ def reads_no_code(connection: Connection, command: Command, schemas: Collection[
         return False
     if node.tag != _READ_ONLY[command.kind] or (node.tag == "CreateFunctionStmt" and not _is_plain(node)):
         return False
-    simplified = _SIMPLIFIED.search(command.statement.text) is not None
+    if any(name[0] in schemas for part in _simplified(node) for name in _named(part)):
+        return False
+    own, others = set(), set()
     for tag, fields in within(node):
-        if tag == "TypeCast" and not _is_inert(connection, _qualified(fields["typeName"].get("names")), schemas):
-            return False
-        called = fields.get("funcname") if tag == "FuncCall" else fields.get("name") if tag == "A_Expr" else None
-        if simplified and called and _qualified(called)[0] in schemas:
-            return False
-    return True
+        if tag == "TypeCast":
+            schema, name = _qualified(fields["typeName"].get("names"))
+            if schema in schemas:
+                own.add((schema, name))
+            elif schema not in ("", "pg_catalog"):
+                others.add((schema, name, "arrayBounds" in fields["typeName"]))
+    # Code of the restore point cannot change the types of others, but their owners may have given them checks.
+    return not running_code(connection, others) and all(_is_enumeration(connection, each) for each in sorted(own))
+
+
+def _simplified(node: Node) -> Iterator[Any]:
+    """The parts of a definition whose expressions the server simplifies, which executes immutable functions: also those
+    of casts that code has created, which no text names."""
+    if node.tag == "IndexStmt":
+        yield node
+    for tag, fields in within(node):
+        if tag == "partspec" or (tag == "Constraint" and fields.get("contype") == "CONSTR_GENERATED"):
+            yield fields
+
+
+def _named(part: Any) -> Iterator[tuple[str, str]]:
+    """The operators, functions and types of constants in a part of a syntax tree."""
+    for tag, fields in within(part):
+        if tag in ("A_Expr", "FuncCall", "TypeCast"):
+            parts = fields["typeName"].get("names") if tag == "TypeCast" else fields.get("funcname", fields.get("name"))
+            yield _qualified(parts)
 
 
 def _qualified(parts: Any) -> tuple[str, str]:
@@ -160,17 +197,95 @@ def _qualified(parts: Any) -> tuple[str, str]:
     return (names[-2] if len(names) > 1 else "", names[-1] if names else "")
 
 
-def _is_inert(connection: Connection, type_: tuple[str, str], schemas: Collection[str]) -> bool:
-    """Whether reading a constant of a type runs no code of the schemas: enumerations and types of others do not."""
-    if type_[0] not in schemas:
-        return True
-    return connection.execute(_ENUM, type_).fetchone() is not None
+def _is_enumeration(connection: Connection, type_: tuple[str, str]) -> bool:
+    """Whether a type is an enumeration, whose constants run no code when they are read. It belongs to this role then:
+    code that runs at the same time could replace it otherwise."""
+    if connection.execute(_ENUM, type_).fetchone() is None:
+        return False
+    try:
+        connection.execute(sql.SQL("ALTER TYPE {} OWNER TO CURRENT_USER").format(sql.Identifier(*type_)))
+    except psycopg.Error:
+        return False
+    return (
+        connection.execute(_ENUM + " AND t.typowner = current_user::pg_catalog.regrole", type_).fetchone() is not None
+    )
 
 
-_ENUM = """
+_ENUM: LiteralString = """
 SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname = %s AND t.typname = %s AND t.typtype = 'e'
 """
+
+
+# Handed over if the builder may not run them: on objects of extensions, say. Code can pretend such a refusal.
+_HANDED_IF_DENIED = frozenset({Kind.POLICY, Kind.PUBLICATION, Kind.TABLE_PROPERTY, Kind.TRIGGER})
+# Changes of a table that read no row, and evaluate none of its expressions.
+_ONLY_STORED = frozenset(
+    {
+        "AT_ClusterOn",
+        "AT_DisableRule",
+        "AT_DisableTrig",
+        "AT_DropNotNull",
+        "AT_EnableAlwaysRule",
+        "AT_EnableAlwaysTrig",
+        "AT_EnableReplicaRule",
+        "AT_EnableReplicaTrig",
+        "AT_EnableRule",
+        "AT_EnableTrig",
+        "AT_ReplicaIdentity",
+        "AT_SetCompression",
+        "AT_SetOptions",
+        "AT_SetRelOptions",
+        "AT_SetStatistics",
+        "AT_SetStorage",
+    }
+)
+
+
+def evaluates_nothing(command: Command, state: State) -> bool:
+    """Whether a command can be handed over that the builder was refused. Its expressions must name nothing of the
+    restore point, because the server evaluates constants of its types when it reads them. ``state``: the dump's
+    settings."""
+    if command.kind is Kind.COMMENT:
+        return True
+    if command.kind not in _HANDED_IF_DENIED or _has_path(state):
+        return False
+    try:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+    except (ParseError, RecursionError, ValueError):
+        return False
+    if node.tag == "AlterTableStmt" and not all(each.subtype in _ONLY_STORED for each in node.cmds):
+        return False
+    return not _names_its_own(node)
+
+
+def _names_its_own(node: Node) -> bool:
+    """Whether expressions in a statement may name functions, operators or types other than PostgreSQL's own, or hold
+    constants whose type the server chooses."""
+    texts = casts = 0
+    for tag, fields in within(node):
+        if tag == "TypeCast":
+            if not _of_server(fields.get("typeName", {}).get("names")):
+                return True
+            casts += "sval" in fields.get("arg", {}).get("A_Const", {})
+        if tag == "FuncCall" and not _of_server(fields.get("funcname")):
+            return True
+        if tag == "A_Expr" and len(fields.get("name", ())) > 1 and not _of_server(fields["name"]):
+            return True
+        texts += tag == "A_Const" and "sval" in fields
+    return texts > casts
+
+
+def _of_server(parts: Sequence[dict[str, dict[str, str]]] | None) -> bool:
+    found = [part.get("String", {}).get("sval", "") for part in parts or ()]
+    return len(found) == 1 or found[:1] == [names.PG_CATALOG]
+
+
+def _has_path(state: State) -> bool:
+    """Whether unqualified names may be the restore point's: dumps since 10.3 set an empty search path."""
+    return any(
+        name == "search_path" and isinstance(each.detail, Setting) and each.detail.value != "" for name, each in state
+    )
 
 
 def _language(node: Node) -> str:

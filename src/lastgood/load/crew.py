@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 
 import psycopg
 
-from lastgood.dump.rulings.code import DOMAIN, PARTITION
 from lastgood.dump.script import Script
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Interrupted
-from lastgood.load.builder import Builder, Divided, divided
+from lastgood.load.builder import Builder, Divided, divided, runs_when_read
 from lastgood.load.graph import tasks_of
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
@@ -29,8 +28,6 @@ from lastgood.postgres.server import Connection
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """A function that opens a session in autocommit mode in the database that is loaded; its argument is the purpose."""
 
-# Constructs that run code when a command is only read, or on empty tables.
-_APART = frozenset({DOMAIN, PARTITION})
 NO_CONNECTION_LEFT = "53300"
 
 
@@ -126,9 +123,9 @@ class _Crew:
     def _open(self, builder: Builder, script: Divided) -> None:
         """Execute the operator's part that comes before all else, and admit the builder."""
         builder.note(script)
-        builder.renews = not _APART.isdisjoint(self._summary.code)
+        builder.renews = runs_when_read(self._summary)
         with builder.operator("create extensions") as connection:
-            session = LoadSession(connection, self.job.commands, self.job.loaded)
+            session = LoadSession(connection, self.job.commands, self.job.loaded, beside_code=True)
             for step in script.first:
                 session.enter(step.state)
                 session.run(step.command)

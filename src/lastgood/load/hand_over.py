@@ -1,13 +1,14 @@
 """The hand-over of a database that a builder made: verified, then given to its owners, with its grants.
 
 Nothing here executes code of the restore point: ALTER … OWNER, GRANT, COMMENT, ENABLE ROW LEVEL SECURITY and reads of
-the catalogue run none, on any supported version. Event triggers would, and therefore come last.
+the catalogue run none, on any supported version. Nor do the triggers, policies and publications that the builder was
+denied: their expressions name only what is the server's own. Event triggers would, and therefore come last.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 
 import psycopg
@@ -17,10 +18,11 @@ from lastgood import fault
 from lastgood.context import Context
 from lastgood.dump.deferral import Division
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import NEXT, Command, Kind
 from lastgood.errors import Failed
 from lastgood.facts import Facts
 from lastgood.facts.objects import KINDS, read_objects
+from lastgood.load import servers_rights
 from lastgood.load.builder import UNGUARD, Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import SHOWN, Dump, compared
@@ -28,6 +30,7 @@ from lastgood.load.repairs import Commands, Record, Rules
 from lastgood.load.repairs.foreign_keys import accepted
 from lastgood.load.session import LoadSession
 from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.roles import build_role, lent_role
 from lastgood.postgres.server import Connection, Target
 from lastgood.text.redact import visible
@@ -35,6 +38,7 @@ from lastgood.text.units import counted
 
 # Objects in a transaction: each needs a lock, and the server's lock table is small.
 AT_ONCE = 200
+ANOTHER_POINT = "Choose another restore point: lastgood points. Find out who created this code."
 # Not part of definitions: these commands need no second comparison.
 _UNSEEN = frozenset({Kind.COMMENT, Kind.DEFAULT_PRIVILEGES, Kind.GRANT, Kind.OWNER, Kind.SECURITY_LABEL})
 
@@ -70,12 +74,14 @@ def hand_over(
         fault.point("build.verified")
         commands = Commands(dump.name, rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        session = LoadSession(connection, commands, loaded)
+        session = LoadSession(connection, commands, loaded, beside_code=True)
         run_handed(session, builder)
+        servers_rights.follow_live(connection, rules, loaded, context.emit)
         try:
             _large_objects(connection, builder)
             give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
+            forget_marks(connection)
         except psycopg.Error as error:
             raise failed(error, "give the restored objects to their owners", context="privileges") from error
         if not _UNSEEN.issuperset(command.kind for command, _ in builder.handed):
@@ -94,8 +100,8 @@ def close_unchanged(maintenance: Connection, role: build_role.BuildRole) -> None
     fault.point("build.closed")
     if changed:
         raise CodeActed(
-            "cannot use the restored database: code in the restore point changed the password of the build role",
-            hint="Choose another restore point, and find out who created that code.",
+            "cannot use the restored database: code in the restore point changed the password of the role that ran it",
+            hint=ANOTHER_POINT,
         )
 
 
@@ -114,7 +120,7 @@ def create_event_triggers(builder: Builder, dump: Dump, rules: Rules, loaded: Lo
         with builder.operator("create event triggers") as connection:
             commands = Commands(dump.name, rules, context)
             commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-            _run(LoadSession(connection, commands, loaded), builder.last)
+            _run(LoadSession(connection, commands, loaded, beside_code=True), builder.last)
 
 
 def _verify(connection: Connection, expected: Facts, division: Division | None, builder: Builder) -> None:
@@ -131,12 +137,32 @@ def _verify(connection: Connection, expected: Facts, division: Division | None, 
     )
     comparison = accepted(connection, compared(definitions, other, (), division))
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in comparison.differences]
-    lines += [f"{each}: changed by code" for each in builder.changed(found)]
+    lines += _changed(connection, builder)
+    _refuse(lines)
+
+
+def refuse_changed(connection: Connection, builder: Builder) -> None:
+    """Raise CodeActed if code changed a definition. ``connection``: the operator's, when the builder's login has
+    ended."""
+    _refuse(_changed(connection, builder))
+
+
+def _changed(connection: Connection, builder: Builder) -> list[str]:
+    if builder.definitions is None:
+        return []
+    lines = builder.definitions.changed(connection)
+    builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
+    return lines
+
+
+def _refuse(lines: Sequence[str]) -> None:
     if lines:
         raise CodeActed(
-            f"cannot use the restored database: {counted(len(lines), 'difference')} in definitions since the proof"
-            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN]),
-            hint="Choose another restore point, and find out who created its code.",
+            f"cannot use the restored database: {counted(len(lines), 'definition')} "
+            f"{'is' if len(lines) == 1 else 'are'} not as in the restore point"
+            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
+            + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
+            hint=ANOTHER_POINT,
         )
 
 
@@ -182,7 +208,7 @@ def _large_objects(connection: Connection, builder: Builder) -> None:
     for (before, after), oids in builder.large_objects.items():
         remaining = iter(oids)
         while some := list(islice(remaining, AT_ONCE)):
-            connection.execute(b"; ".join(before + str(oid).encode() + after for oid in some))
+            connection.execute(NEXT.join(before + str(oid).encode() + after for oid in some))
 
 
 # What belongs to the role, tables first: their sequences go with them. Types of tables are not listed.

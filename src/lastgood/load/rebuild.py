@@ -24,7 +24,7 @@ from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import FactsComparison, compare
 from lastgood.facts.of_database import facts_of_database, pinned
 from lastgood.facts.of_dump import ONLY_COUNTED
-from lastgood.load import costs
+from lastgood.load import costs, servers_rights
 from lastgood.load.builder import Builder
 from lastgood.load.crew import Connect, load
 from lastgood.load.expected import costs_file
@@ -37,6 +37,7 @@ from lastgood.load.supply import Supply, supply_for
 from lastgood.members import UndumpedRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity, oid_columns
+from lastgood.postgres.access import servers_own
 from lastgood.postgres.pressure.capacity import capacity
 from lastgood.postgres.pressure.monitor import Pressure
 from lastgood.postgres.pressure.rules import Limits
@@ -70,8 +71,13 @@ def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
     # Our search path is empty; that of other sessions comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
-    languages = {each.name: each for each in facts.languages}
-    return replace(wishes, extensions=versions, languages=languages, search_path=path)
+    return replace(
+        wishes,
+        extensions=versions,
+        languages={each.name: each for each in facts.languages},
+        search_path=path,
+        server_rights=frozenset(servers_own.rights(live)),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,9 @@ def rebuild(
         if memory is not None and division is None:
             # Foreign keys that are added NOT VALID would be learned as free.
             costs.teach(memory, loaded.spent, loaded.size)
+    if builder is None and summary.has_acls and rules.within is None:
+        with connect("withdraw rights") as connection:
+            servers_rights.follow_live(connection, rules, loaded, context.emit)
     if rules.members.departures or dump.held:
         # By the operator, who owns the members of extensions. The commands are those of lastgood, not of the dump.
         with connect("restore extensions") as connection, (live or _no_database)() as inside:
@@ -200,7 +209,7 @@ def _put_back(
         loaded.repaired.append(Repaired(what=named, why=how, line=0))
         emit(Caution(f"{named}: {how}"))
 
-    carrier = Carrier(rules.members, report, lenient=rules.lenient)
+    carrier = Carrier(rules.members, report, lenient=rules.lenient, confined=rules.confined)
     quiet_event_triggers(connection)
     if live is not None:
         carrier.rows(live, connection, held)

@@ -94,7 +94,7 @@ def send(
                 # Truncated in this transaction: a condition for FREEZE, and for a load without WAL if wal_level is
                 # minimal.
                 connection.execute(sql.SQL("TRUNCATE ONLY {}").format(identifier(section.start.relation)))
-                copy += b" WITH (FREEZE)"
+                copy += b"\nWITH (FREEZE)"
             with connection.cursor() as cursor:
                 with cursor.copy(copy) as stream:
                     for block in blocks:

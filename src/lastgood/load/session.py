@@ -9,11 +9,12 @@ import psycopg
 from psycopg import sql
 
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Kind, LargeObjectCall
+from lastgood.dump.statements import NEXT, Command, Kind, LargeObjectCall
 from lastgood.errors import LastgoodError
 from lastgood.load.builder import Builder
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands
+from lastgood.load.repairs.repair import path_in
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
@@ -43,10 +44,18 @@ class Later(Exception):
 
 class LoadSession:
     """A connection in autocommit mode whose settings follow the dump's. With a ``builder``, code of the dump may change
-    them: they are set again before each piece of work."""
+    them: they are set again before each piece of work. ``beside_code``: it is the operator's, in a database with code
+    of the dump. The dump's search path is in force for its commands only: under it, names in other queries of ours
+    could lead to that code."""
 
     def __init__(
-        self, connection: Connection, commands: Commands, loaded: Loaded, builder: Builder | None = None
+        self,
+        connection: Connection,
+        commands: Commands,
+        loaded: Loaded,
+        builder: Builder | None = None,
+        *,
+        beside_code: bool = False,
     ) -> None:
         self.connection = connection
         self.commands = commands
@@ -57,6 +66,8 @@ class LoadSession:
         self._own: dict[str, str] = {}
         self._parallel = -1
         self._builder = builder
+        self._beside_code = beside_code
+        self._path: bytes | None = None
         self._begun = False
         self._configured: dict[str, str] = {}
         self._refused: set[bytes] = set()
@@ -93,6 +104,9 @@ class LoadSession:
         if self._builder is not None:
             self._renew(state)
             return
+        if self._beside_code:
+            self._path = path_in(state)
+            state = tuple(item for item in state if item[0] != "search_path")
         if state is self._entered and not self._pinned:
             return
         self._entered = state
@@ -115,7 +129,7 @@ class LoadSession:
         self._state, self._pinned = wanted, ()
         try:
             if commands:
-                self.connection.execute(b"; ".join(command.statement.text for command in commands))
+                self.connection.execute(NEXT.join(command.statement.text for command in commands))
         except psycopg.Error:
             # All of them failed as one message: run them one by one.
             for command in commands:
@@ -126,7 +140,7 @@ class LoadSession:
         self._entered = state
         texts = [each.statement.text for name, each in state if name not in _IDENTITY]
         whole = self._all_own()
-        self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
+        self._renewal = NEXT.join([whole, *(text for text in texts if text not in self._refused)])
         try:
             self.connection.execute(self._renewal)
         except psycopg.Error:
@@ -136,7 +150,7 @@ class LoadSession:
                 if name not in _IDENTITY and text not in self._refused and not self._accepts(each):
                     self._refused.add(text)
                     self.run(each)
-            self._renewal = b"; ".join([whole, *(text for text in texts if text not in self._refused)])
+            self._renewal = NEXT.join([whole, *(text for text in texts if text not in self._refused)])
 
     def _all_own(self) -> bytes:
         """The statements that undo all settings but the session's own."""
@@ -175,7 +189,7 @@ class LoadSession:
     def run(self, command: Command) -> None:
         """Run one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that waits
         for another, and Failed for any other error."""
-        if not self.commands.run(self.connection, command, self._entered):
+        if not self.commands.run(self.connection, command, self._entered, self._path):
             raise Later
         self._loaded.count(commands=1)
 
@@ -213,8 +227,7 @@ class LoadSession:
     def run_together(self, commands: Sequence[Command]) -> None:
         """Run several commands: in one message, or in halves if one of them fails."""
         if len(commands) > 1:
-            between = self._renewal if self._builder is not None and self._builder.renews else b""
-            if self.commands.run_together(self.connection, commands, between):
+            if self.tries(commands):
                 self._loaded.count(commands=len(commands))
                 return
             middle = len(commands) // 2
@@ -228,6 +241,11 @@ class LoadSession:
                 self.run(some[0])
             else:
                 self.run_together(some)
+
+    def tries(self, commands: Sequence[Command]) -> bool:
+        """Run several commands in one message. False: one of them failed, and nothing was done."""
+        between = (self._renewal,) if self._builder is not None and self._builder.renews else ()
+        return self.commands.run_together(self.connection, commands, self._path, between)
 
     @contextmanager
     def errors_at(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -12,11 +11,12 @@ from functools import partial
 from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Script, ScriptStep, Section, State
-from lastgood.dump.statements import POST_DATA, Command, Kind, Verdict
+from lastgood.dump.statements import Command, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load import apart, rows
+from lastgood.load.builder import is_last
 from lastgood.load.loaded import Loaded
 from lastgood.load.options import Options
 from lastgood.load.repairs import ALONE, Commands, extensions, what
@@ -28,9 +28,7 @@ from lastgood.postgres import statistics
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
-_ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 NOT_MADE = "neither the files of the dump nor their extensions create this table"
-_EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
 @dataclass(slots=True)
@@ -165,7 +163,7 @@ class Job:
             if command.verdict is Verdict.SKIP:
                 continue
             # Event triggers come last: they would fire on later commands (REFRESH, for example).
-            if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
+            if is_last(command):
                 self._last.append((command, step.state))
                 continue
             full = len(together) >= TOGETHER or size > TOGETHER_BYTES
@@ -181,8 +179,6 @@ class Job:
 
     def _together(self, commands: Sequence[Command], state: State, session: LoadSession) -> None:
         self._check()
-        if self._options.builder is not None and any(each.kind in POST_DATA for each in commands):
-            self._options.builder.remember()
         session.enter(state)
         try:
             session.run_together(commands)
@@ -251,8 +247,6 @@ class Job:
         """Prepare the database for rows, before the first session loads any."""
         with self._rows_begun:
             if not self._prepared:
-                if self._options.builder is not None:
-                    self._options.builder.remember()
                 with session.errors_at(0, "checks that call functions"):
                     self._absent = extensions.absent(session.connection, self._unsure)
                     self.commands.before_rows(session.connection, self._rows)

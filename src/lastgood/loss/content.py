@@ -21,7 +21,7 @@ from lastgood.errors import Interrupted
 from lastgood.facts import Facts, TableFacts
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.points import VerifiedPoint
-from lastgood.postgres.server import Connection, Target, only_row
+from lastgood.postgres.server import Connection, Target, only_row, read_tables_only
 from lastgood.text.units import duration
 
 State = Literal["equal", "changed", "not compared"]
@@ -179,6 +179,7 @@ def snapshot_of(connection: Connection) -> Iterator[str]:
     connection.read_only = True
     with connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")  # it holds the snapshot for the others
+        read_tables_only(connection, local=True)
         row = only_row(connection, "SELECT pg_catalog.pg_export_snapshot()")
         yield str(row[0])
 

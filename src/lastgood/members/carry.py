@@ -16,11 +16,12 @@ from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
-from lastgood.errors import Failed
+from lastgood.errors import OR_TRUST, Failed
 from lastgood.members import Deviation, MemberSurvey, UndumpedRows
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
+from lastgood.members.untrusted import executes_others
 from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
@@ -41,12 +42,16 @@ _NATIVE = frozenset({"c", "internal"})
 
 class Carrier:
     """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
-    can't be restored is reported and is no error."""
+    can't be restored is reported and is no error. ``confined``: where the role has rights that code could use, nothing
+    of the restore point is executed."""
 
-    def __init__(self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False) -> None:
+    def __init__(
+        self, survey: MemberSurvey, report: ReportPart, *, lenient: bool = False, confined: bool = True
+    ) -> None:
         self._survey = survey
         self._report = report
         self._lenient = lenient
+        self._confined = confined
 
     def early(self, connection: Connection, extension: str) -> None:
         """Restore early parts; to be called right after an extension was created. Raises Failed."""
@@ -112,11 +117,23 @@ class Carrier:
                             f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
+                    if self._confined and executes_others(connection, command):
+                        self._not_run(named, departure.extension)
+                        return False
                     connection.execute(command.encode())
         except psycopg.Error as error:
             self._failed(named, departure.extension, error)
             return False
         return True
+
+    def _not_run(self, named: str, extension: str) -> None:
+        why = "it would run functions of the restore point with your rights"
+        if not self._lenient:
+            raise Failed(
+                f'cannot restore {named} of extension "{extension}": {why}',
+                hint=f"Leave it in the kept database: --override extensions --reason TEXT. {OR_TRUST}",
+            )
+        self._report(named, f"{NOT_RESTORED} ({why})")
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
         why = message_of(error)

@@ -355,10 +355,14 @@ _QUERIES: tuple[LiteralString, ...] = (
     CROSS JOIN LATERAL (
       SELECT CASE WHEN d.objsubid <> 0 THEN 'COLUMN' ELSE upper(replace(i.type, '-', ' ')) END AS word) w
     """,
-    # Members belong to the creator of the extension, or to the bootstrap superuser if the extension is trusted.
+    # Members belong to the creator of the extension, or to the bootstrap superuser if the extension is trusted. The
+    # operator creates it again, and must not own what another role had made.
     """
     SELECT m.extname, 'owner', i.type || ' ' || i.identity,
-           CASE WHEN o.owner IN (10, m.extowner) THEN '' ELSE pg_catalog.pg_get_userbyid(o.owner)::text END,
+           CASE WHEN o.owner = 10 OR o.owner = m.extowner AND (
+                  pg_catalog.pg_get_userbyid(o.owner) = current_user
+                  OR (SELECT rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = o.owner))
+                THEN '' ELSE pg_catalog.pg_get_userbyid(o.owner)::text END,
            array[format('ALTER %s %s OWNER TO %I', upper(i.type), i.identity, pg_catalog.pg_get_userbyid(o.owner))],
            NULL
     FROM member m JOIN (

@@ -15,7 +15,7 @@ from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
 from lastgood.postgres.errors import message_of, not_caused_by_statement
 from lastgood.postgres.roles.table_code import not_to_query
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, read_tables_only
 
 # A table that a deployment has locked must not block a plan.
 LOCK_TIMEOUT = "2s"
@@ -52,6 +52,7 @@ def limited_to(survey: MemberSurvey, extensions: Iterable[str]) -> MemberSurvey:
 
 def _survey(connection: Connection, original: Reference) -> MemberSurvey:
     connection.execute("SET LOCAL row_security = off")
+    read_tables_only(connection, local=True)
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     written_since = written_later(connection) if original.unknown else frozenset()
     departures = list(_deviations(parts(connection), original, written_since))

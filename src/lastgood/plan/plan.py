@@ -54,8 +54,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class CodePolicy:
-    """The role that runs code of a restore point where the operator has rights beyond their own databases: one that is
-    made for the run, or the existing role of the target ``build_as``. With a reason in ``trusted``, the operator."""
+    """The role that runs code of a restore point: one that is made for the run, or the existing role of the target
+    ``build_as``. With a reason in ``trusted``, the operator."""
 
     trusted: str = ""
     build_as: Target | None = field(default=None, repr=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +12,9 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Frozen
 from lastgood.plan.plan import Finding, PlannedPause, Way
 from lastgood.postgres import clock, database
-from lastgood.postgres.mark import BASE
+from lastgood.postgres.mark import BASE, unbelieved
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import argument
 
 
 class UndoPlan(Frozen):
@@ -77,16 +77,17 @@ def make(maintenance: Connection, target: Target, undoes: str | None) -> UndoPla
     wanted = [each for each in every if undoes in (None, each.run)]
     others = ", ".join(each.run for each in every if not each.invalid) or "none"
     if not wanted:
+        ignored = unbelieved(maintenance, live)
         raise Refused(
             f'cannot undo: no database or schemas of "{live}" are kept' + (f' from run "{undoes}"' if undoes else ""),
-            hint=f"Runs that can be undone: {others}. To show the current state: lastgood status",
+            hint=ignored or f"Runs that can be undone: {others}. To show the current state: lastgood status",
         )
     found = max(wanted, key=lambda each: each.made_at)
     if found.invalid:
         raise Refused(
             f'cannot undo run "{found.run}": its kept database "{found.name}" is invalid, because dropping it was '
             "interrupted",
-            hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
+            hint=f"Remove it: lastgood prune {argument(found.name)}. Runs that can be undone: {others}.",
         )
     now = database.describe(maintenance, live)
     run = new_run(clock.now(maintenance))

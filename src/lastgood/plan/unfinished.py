@@ -19,7 +19,7 @@ from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, REFERENCE, TRUSTED, Mark, read_mark
+from lastgood.postgres.mark import OVERRIDE, REFERENCE, TRUSTED, Mark, can_act, read_mark
 from lastgood.postgres.server import Connection, Target
 
 if TYPE_CHECKING:
@@ -237,14 +237,9 @@ def _by_record(target: Target, state: Path) -> Mark | None:
     journal = Journal.find(state, stopped.by) if stopped is not None and stopped.by != record.BY_HAND else None
     if journal is None or stopped is None:
         return None
-    plans = [each.plan for each in entries(journal, "begun", "resumed") if each.plan]
-    if not plans or "point" not in plans[-1]:
+    plan = _recorded_plan(journal)
+    if plan is None:
         return None
-    # Here, because few machines have such a run: the classes of plans take longer to load than the rest of this.
-    from lastgood.plan.plan import Plan
-
-    plan = Plan.model_validate(plans[-1])
-    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
     return Mark(
         role="shadow",
         run=stopped.by,
@@ -259,8 +254,52 @@ def _by_record(target: Target, state: Path) -> Mark | None:
             "kind": "rollback",
             "fence": plan.fence,
             "reopen_when": plan.reopen_when,
-            **{name: "yes" for name, given in consent.items() if given},
-            **({TRUSTED: plan.code.trusted} if plan.code is not None and plan.code.trusted else {}),
-            **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
+            **_consents(plan),
         },
     )
+
+
+def _recorded_plan(journal: Journal) -> Plan | None:
+    plans = [each.plan for each in entries(journal, "begun", "resumed") if each.plan]
+    if not plans or "point" not in plans[-1]:
+        return None
+    # Here, because few machines have such a run: the classes of plans take longer to load than the rest of this.
+    from lastgood.plan.plan import Plan
+
+    return Plan.model_validate(plans[-1])
+
+
+def _consents(plan: Plan) -> dict[str, str]:
+    given = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
+    return {
+        **{name: "yes" for name, value in given.items() if value},
+        **({TRUSTED: plan.code.trusted} if plan.code is not None and plan.code.trusted else {}),
+        **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
+    }
+
+
+def as_recorded(requested: Unfinished, maintenance: Connection, state: Path, store: Path) -> Mark:
+    """The mark of a run that is resumed, with its restore point and the operator's consents. The owner of the marked
+    database can write both: if that role cannot act for this one, they come from this machine's journal; without one,
+    the consents have to be given again, and the restore point must be in the store. Raises Refused."""
+    mark, found = requested.mark, requested.database
+    if found is None or can_act(maintenance, found.owner):
+        return mark
+    options = {
+        name: value
+        for name, value in mark.options.items()
+        if name not in ("strict", "allow_orphans", TRUSTED) and not name.startswith(OVERRIDE)
+    }
+    journal = Journal.find(state, mark.run)
+    plan = _recorded_plan(journal) if journal is not None else None
+    if plan is not None:
+        point = str(Path(plan.point.path).absolute())
+        return mark.model_copy(update={"point": point, "options": {**options, **_consents(plan)}})
+    if Path(mark.point).resolve().parent != store.resolve():
+        raise Refused(
+            f'cannot resume run "{mark.run}": its mark names the restore point "{mark.point}", which is not in the '
+            f'store; role "{found.owner}", which owns "{found.name}", could have written that',
+            hint=f"Run: lastgood abort {mark.run}, then: lastgood rollback POINT",
+            state=NOT_REACHED,
+        )
+    return mark.model_copy(update={"options": options})

@@ -23,6 +23,7 @@ from lastgood.points.point import RestorePoint
 from lastgood.points.signature import NOT_SIGNED
 from lastgood.points.store import point_at
 from lastgood.points.verdict import VerifiedPoint, read_whole
+from lastgood.text.quoting import argument
 from lastgood.text.units import listed, moment
 
 MOST_SHOWN = 10
@@ -152,7 +153,7 @@ def newest(
     if emergencies and len(emergencies) == len(points):
         hint = (
             "Run lastgood recover: it searches for other copies of the data. To restore the state before a rollback: "
-            f"lastgood rollback {shlex.quote(emergencies[0])}"
+            f"lastgood rollback {argument(emergencies[0])}"
         )
     elif skipped and not of_other_databases and len(skipped) + len(emergencies) == len(points):
         hint = (

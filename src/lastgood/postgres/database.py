@@ -112,7 +112,8 @@ def fit_name(base: str, suffix: str) -> str:
 def find(connection: Connection, name: str) -> Database | None:
     """The database of exactly that name, or None."""
     matches = _read(connection, sql.SQL("d.datname = {}").format(sql.Literal(name)))
-    return matches[0] if matches else None
+    # The server cuts a longer name, silently.
+    return next((each for each in matches if each.name == name), None)
 
 
 def by_oid(connection: Connection, oid: int) -> Database | None:

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.postgres import database
+from lastgood.postgres.mark import RunName
 from lastgood.postgres.server import Connection
 
 Stage = Literal["migrating", "checking", "rolling back"]
@@ -35,7 +36,7 @@ class DeploymentMark(BaseModel):
     tool: Literal["lastgood"] = "lastgood"
     v: int = 1
     role: Literal["deployment"] = "deployment"
-    run: str
+    run: RunName
     stage: Stage = "migrating"
     live: str
     live_oid: int

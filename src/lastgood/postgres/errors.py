@@ -7,7 +7,6 @@ The knowledge is the table ``RULES``; for a new error, add a row."""
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -17,7 +16,7 @@ import psycopg
 from lastgood.errors import Failed, LastgoodError
 from lastgood.postgres import unreachable
 from lastgood.postgres.server import ClosedDatabase
-from lastgood.text.quoting import identifier
+from lastgood.text.quoting import argument, identifier
 
 Context = Literal[
     "any",
@@ -377,7 +376,7 @@ def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
     if error.role == "kept":
         return Failed(
             f'cannot {doing}: "{error.name}" is a kept database of "{error.live}", closed to connections',
-            hint=f"Read it with lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
+            hint=f"Read it with lastgood facts {argument(error.name)}, as its owner or as a superuser. For "
             f"psql, open it first and close it again afterwards: {opened}",
             state=state,
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Literal, LiteralString
+from typing import Annotated, Literal, LiteralString
 
+import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 
 # An option with this prefix and an item of the checklist: the item was overridden, for the given reason.
 OVERRIDE = "override "
@@ -27,6 +30,8 @@ DEPLOYMENT = "deployment"
 BROUGHT_BACK = "brought_back"
 # Option of a database that an undo kept: the restore point from which it and the live database differ.
 BASE = "base"
+# Runs are names of files, and parts of commands that operators copy.
+RunName = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z][0-9A-Za-z-]*$")]
 
 
 class Mark(BaseModel):
@@ -41,7 +46,7 @@ class Mark(BaseModel):
     tool: Literal["lastgood"] = "lastgood"
     v: int = 1
     role: Literal["shadow", "kept", "copy"]
-    run: str
+    run: RunName
     live: str
     live_oid: int
     point: str
@@ -65,9 +70,46 @@ def read_mark(comment: str | None) -> Mark | None:
         return None
 
 
+# Each owner of a database can write a mark in its comment, which would make it the one that an undo puts into service.
+_BELIEVED = """
+SELECT d.oid::int8 FROM unnest(%s::oid[], %s::text[]) AS mark (oid, live)
+JOIN pg_catalog.pg_database d ON d.oid = mark.oid
+LEFT JOIN pg_catalog.pg_database l ON l.datname = mark.live
+WHERE pg_catalog.pg_has_role(d.datdba, current_user, 'MEMBER') OR pg_catalog.pg_has_role(d.datdba, l.datdba, 'MEMBER')
+"""
+_CAN_ACT = "SELECT pg_catalog.pg_has_role(oid, current_user, 'MEMBER') FROM pg_catalog.pg_roles WHERE rolname = %s"
+
+
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
-    """All databases of the server that carry a mark, invalid ones too, by name, with their sizes."""
-    marked = []
+    """All databases of the server that carry a believed mark, invalid ones too, by name, with their sizes: their owner
+    can act for this role or for the owner of the live database, as a superuser can."""
+    return _marked(connection)[0]
+
+
+def unbelieved(connection: Connection, live: str) -> str:
+    """A hint that names a database with a mark for ``live`` that is not believed; empty without one."""
+    now = database.find(connection, live)
+    owner = now.owner if now is not None else connection.info.user
+    for each, mark in _marked(connection)[1]:
+        if mark.live == live:
+            return (
+                f'The mark of "{each.name}" is ignored, because its owner "{each.owner}" could have written it. To use '
+                f"it, run: ALTER DATABASE {identifier(each.name)} OWNER TO {identifier(owner)}"
+            )
+    return ""
+
+
+def can_act(connection: Connection, owner: str) -> bool:
+    """Whether a role can act for the session's role. What it could write is then as good as the operator's word."""
+    return connection.execute(_CAN_ACT, [owner]).fetchone() == (True,)
+
+
+_Marked = list[tuple[Database, Mark]]
+
+
+def _marked(connection: Connection) -> tuple[_Marked, _Marked]:
+    """The databases with a mark: those whose mark is believed, and the others."""
+    found: _Marked = []
     for each in database.all_databases(connection):
         if read_mark(each.comment) is None:
             continue
@@ -75,8 +117,15 @@ def marked(connection: Connection) -> list[tuple[Database, Mark]]:
         current = database.by_oid(connection, each.oid)
         mark = read_mark(current.comment) if current is not None else None
         if current is not None and mark is not None:
-            marked.append((current, mark))
-    return marked
+            found.append((current, mark))
+    if not found:
+        return [], []
+    parameters = [[each.oid for each, _ in found], [mark.live for _, mark in found]]
+    believed = {oid for (oid,) in connection.execute(_BELIEVED, parameters)}
+    return (
+        [pair for pair in found if pair[0].oid in believed],
+        [pair for pair in found if pair[0].oid not in believed],
+    )
 
 
 def of_undo(brought_back: Mapping[str, str]) -> dict[str, str]:
@@ -102,6 +151,10 @@ OF_A_RUN: LiteralString = (
   AND coalesce(pg_catalog.obj_description(n.oid, 'pg_namespace'), '') ~ '^."tool":"lastgood"' AND """
     + OWNER_TRUSTED
 )
+_WITH_MARK = """
+SELECT n.nspname::text FROM pg_catalog.pg_namespace n
+WHERE pg_catalog.obj_description(n.oid, 'pg_namespace') ~ '^."tool":"lastgood"'
+"""
 _SCHEMAS_OF_RUNS = sql.SQL("SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE {}").format(sql.SQL(OF_A_RUN))
 
 
@@ -109,3 +162,11 @@ def schemas_of_runs(connection: Connection) -> frozenset[str]:
     """The names of the schemas that runs in place made in the database of ``connection``, as far as their marks are
     believed."""
     return frozenset(str(name) for (name,) in connection.execute(_SCHEMAS_OF_RUNS))
+
+
+def forget_marks(connection: Connection) -> None:
+    """Remove the marks of schemas from a database that was restored: they came with the restore point, or its code made
+    them, and would be believed. Those of other roles remain, which are not. Raises psycopg.Error."""
+    for (name,) in connection.execute(_WITH_MARK).fetchall():
+        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.Identifier(name)))

@@ -57,6 +57,11 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
     ("standard_conforming_strings", "on"),
+    # They change what the server reads and writes: names of objects, NULL in arrays, rows found through GIN indexes.
+    ("quote_all_identifiers", "off"),
+    ("array_nulls", "on"),
+    ("bytea_output", "hex"),
+    ("gin_fuzzy_search_limit", "0"),
     ("jit", "off"),
 )
 
@@ -341,6 +346,20 @@ def _libpq_options(keywords: Mapping[str, str]) -> str:
         return started.options.decode()
     finally:
         started.finish()
+
+
+# The first minor releases that know the setting. Older ones look the name up again without protection.
+_RESTRICTS = (range(150008, 160000), range(160004, 170000))
+
+
+def read_tables_only(connection: Connection, *, local: bool = False) -> None:
+    """Let the session, or with ``local`` its transaction, read no view and no foreign table but the server's own. While
+    a query waits for a lock, the owner of a table or a sequence can replace it by a view, whose functions would run
+    with the rights of this session (CVE-2024-7348)."""
+    version = connection.info.server_version
+    if version >= 170000 or any(version in each for each in _RESTRICTS):
+        value = "view, foreign-table"
+        connection.execute("SELECT pg_catalog.set_config('restrict_nonsystem_relation_kind', %s, %s)", [value, local])
 
 
 def quiet_event_triggers(connection: Connection) -> None:

@@ -31,14 +31,14 @@ from lastgood.load.expected import expected_seconds
 from lastgood.members.survey import limited_to
 from lastgood.plan.loss import TableLoss, outside
 from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
-from lastgood.plan.unfinished import Unfinished, refuse_resume, requested_run
+from lastgood.plan.unfinished import Unfinished, as_recorded, refuse_resume, requested_run
 from lastgood.points import VerifiedPoint
 from lastgood.postgres import clock, database, pooled
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import OVERRIDE, TRUSTED, Mark
 from lastgood.postgres.pressure import activity
 from lastgood.postgres.pressure.activity import Sample
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, read_tables_only
 from lastgood.run import steps
 from lastgood.run.pause import planned_pauses
 
@@ -221,9 +221,9 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         meant = requested_run(maintenance, request.target, request.state, request.run, to_resume=True)
-    assert meant is not None  # only ``abort`` handles unmarked databases
-    refuse_resume(meant)
-    mark = meant.mark
+        assert meant is not None  # only ``abort`` handles unmarked databases
+        refuse_resume(meant)
+        mark = as_recorded(meant, maintenance, request.state, request.store)
     if mark.options.get("hooks") == "yes" and not request.application.starts:
         emit(
             Caution(
@@ -290,6 +290,8 @@ def let_in(request: Request, maintenance: Connection) -> Request:
 def connect_live(target: Target, dbname: str) -> Connection:
     """Connect to the live database itself. Raises Failed."""
     try:
-        return target.at(dbname).connect()
+        connection = target.at(dbname).connect()
+        read_tables_only(connection)
+        return connection
     except psycopg.Error as error:
         raise server_errors.failed(error, f'connect to "{dbname}"', context="connect", state=NOT_REACHED) from error

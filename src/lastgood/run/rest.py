@@ -108,7 +108,8 @@ def resume(request: Request, remaining: Remaining, emit: Emit) -> Finished:
 def _finish(request: Request, run: str, oid: int, journal: Journal, emit: Emit) -> Finished:
     stop = interrupts.StopRequest()
     with interrupts.stop_on_signal(stop):
-        return finish(request.target, run, request.context(emit, stop.is_set), oid=oid, record=journal)
+        context, trusted = request.context(emit, stop.is_set), bool(request.code.trusted)
+        return finish(request.target, run, context, oid=oid, record=journal, trusted=trusted)
 
 
 def _complete(request: Request, run: str, emit: Emit) -> Finished:

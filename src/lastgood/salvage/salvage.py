@@ -31,6 +31,7 @@ from lastgood.salvage.audit import AuditTable
 from lastgood.salvage.candidates import Found
 from lastgood.salvage.origin import Migration, Stored
 from lastgood.salvage.plan import Chosen, SalvagePlan, SalvageReport
+from lastgood.salvage.planner import planner
 from lastgood.salvage.rows import NamedRows
 from lastgood.salvage.run import recorded
 from lastgood.salvage.sides import Names, Sides
@@ -150,7 +151,11 @@ def between(
             {name: each for name, each in unsilenced.items() if name in wished or request.chosen.with_parents},
         )
         refused: dict[Name, str] = {}
-        summaries = _previewed(live, found, known, wanted, refused, look)
+        names = {(each.table.schema, each.table.name) for each in found.changed}
+        names |= {by.name} if by is not None else set()
+        # A condition may read any table.
+        with planner(live, known, None if conditions else names, context.emit) as place:
+            summaries = _previewed(place, found, known, wanted, refused, look)
         changed = tuple(each for each in found.changed if (each.table.schema, each.table.name) not in refused)
         yield ReadySalvage(
             request,

@@ -16,7 +16,7 @@ from lastgood.errors import BadPoint, Refused
 from lastgood.in_place import kept
 from lastgood.models import Frozen
 from lastgood.points import RestorePoint
-from lastgood.postgres.mark import BASE, DEPLOYMENT, Mark
+from lastgood.postgres.mark import BASE, DEPLOYMENT, Mark, unbelieved
 from lastgood.postgres.server import Connection, Target
 
 
@@ -97,7 +97,8 @@ def find(maintenance: Connection, live: Target, store: Path, names: Names) -> Si
         raise Refused(
             f'cannot salvage rows: "{live.dbname}" has no kept database or kept schemas'
             + (f' from run "{names.run}"' if names.run else ""),
-            hint="Name a restore point that has the rows: lastgood salvage --from POINT --base POINT",
+            hint=unbelieved(maintenance, live.dbname)
+            or "Name a restore point that has the rows: lastgood salvage --from POINT --base POINT",
         )
     point = _point(store, names.base or found.base)
     target = live if found.schemas else live.at(found.name)

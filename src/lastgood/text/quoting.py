@@ -1,6 +1,8 @@
-"""Names and values in statements that are shown to an operator."""
+"""Names and values in statements and commands that are shown to an operator."""
 
 from __future__ import annotations
+
+import shlex
 
 from psycopg import sql
 
@@ -13,3 +15,8 @@ def identifier(name: str) -> str:
 def literal(value: str) -> str:
     """Quote a text: ``'x'``, or ``E'\\\\x'`` with a backslash in it."""
     return sql.Literal(value).as_string().strip()
+
+
+def argument(text: str) -> str:
+    """Quote the last argument of a command for a shell; a name must not be read as an option."""
+    return f"-- {shlex.quote(text)}" if text.startswith("-") else shlex.quote(text)

@@ -96,6 +96,7 @@ def test_every_key_of_the_example_is_valid(lastgood: Lastgood) -> None:
         "reopen_when",
         "on_failure",
         "strict",
+        "build_as",
         "jobs",
         "max_wal_lag",
         "throttle",
@@ -196,9 +197,18 @@ def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database
         f'  ALTER ROLE "{role}" CREATEDB BYPASSRLS;\n'
         f'  GRANT "{owner}", pg_signal_backend, pg_monitor, pg_read_all_data TO "{role}";\n'
         f'  GRANT SET ON PARAMETER "app.tenant" TO "{role}";\n'
-        f"  -- To repeat the settings of {owner} in the restored database:\n"
-        f'  ALTER ROLE "{role}" CREATEROLE;\n'
-        + (f'  GRANT {owner} TO "{role}" WITH ADMIN OPTION;\n' if server.major >= 16 else "")
+        "  -- To load the code of restore points as a role without rights:\n"
+        + (
+            f'  ALTER ROLE "{role}" CREATEROLE;\n'
+            f"  -- To repeat the settings of {owner} in the restored database:\n"
+            f'  GRANT {owner} TO "{role}" WITH ADMIN OPTION;\n'
+            if server.major >= 16
+            else "  CREATE ROLE lastgood_builder LOGIN;\n"
+            f'  GRANT lastgood_builder TO "{role}";\n'
+            "  -- Then give lastgood_builder a password, and its URL to lastgood as build_as.\n"
+            f"  -- To repeat the settings of {owner} in the restored database:\n"
+            f'  ALTER ROLE "{role}" CREATEROLE;\n'
+        )
     )
     assert block in lastgood("init", "--force", "--db", url).out
     assert block in lastgood("check", "--db", url).out
@@ -212,6 +222,7 @@ def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database
         connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(database)))
         connection.execute(sql.SQL("REVOKE ALL ON PARAMETER app.tenant FROM {}").format(sql.Identifier(role)))
         connection.execute(sql.SQL("DROP ROLE {}, {}").format(sql.Identifier(role), sql.Identifier(owner)))
+        connection.execute("DROP ROLE IF EXISTS lastgood_builder")
 
 
 def test_sessions_of_a_pooler_are_seen(server: EmbeddedServer, database: str) -> None:

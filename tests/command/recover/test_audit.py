@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from lastgood.command.recover.audit import Columns, recognise
+from lastgood.command.recover.audit import Columns, count_changes, recognise
+from lastgood.command.recover.live import open_inspection
+from lastgood.command.recover.server import connect
 from lastgood.config.tables import Audit
+from lastgood.postgres.embedded import EmbeddedServer
 
 SUPA = ("audit", "record_version", ["id", "table_name", "op", "ts"], ["ts"])
 WIKI = ("audit", "logged_actions", ["table_name", "action_tstamp_tx", "action"], ["action_tstamp_tx"])
@@ -47,3 +52,31 @@ def test_configured() -> None:
         "crm", "history", "when_it_was", "what", "did", "named in [recover.audit]"
     )
     assert recognise([SUPA], configured) is None
+
+
+CASTS = """
+CREATE TYPE public.en AS ENUM ('a', 'b');
+CREATE FUNCTION public.a_text(public.en) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''code''; END';
+CREATE FUNCTION public.a_time(public.en) RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE ''code''; END';
+CREATE CAST (public.en AS text) WITH FUNCTION public.a_text(public.en);
+CREATE CAST (public.en AS timestamptz) WITH FUNCTION public.a_time(public.en) AS IMPLICIT;
+CREATE TABLE public.audit_log (at timestamptz DEFAULT now(), entity public.en, action public.en, e public.en);
+INSERT INTO public.audit_log (entity, action) VALUES ('a', 'b');
+"""
+
+
+def test_casts_of_columns_are_not_used(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    """Their functions would run with the rights of the session."""
+    name = new_database()
+    with server.target(name).connect() as connection:
+        connection.execute(CASTS)
+    inspection = open_inspection(lambda: connect(server.target(name), name))
+    with inspection.connection:
+        found = count_changes(inspection, None, None, 5.0)
+        assert found is not None
+        assert [(each.table, each.operation, each.count) for each in found.changes] == [("a", "B", 1)]
+        count_changes(inspection, Audit(table="public.audit_log", time_column="e"), None, 5.0)
+    assert inspection.unseen == [
+        "the audit table public.audit_log: its definition calls functions, which would run with the rights of role "
+        '"postgres"'
+    ]

@@ -80,8 +80,8 @@ class Scene:
         with self.connect() as connection:
             return remainder.runs(connection)
 
-    def finish(self) -> Finished:
-        return finish(self.target, RUN, self.context, oid=self.oid)
+    def finish(self, *, trusted: bool = False) -> Finished:
+        return finish(self.target, RUN, self.context, oid=self.oid, trusted=trusted)
 
     def whole(self) -> bool:
         """Is everything there, and the list gone?"""
@@ -306,6 +306,30 @@ def test_event_triggers_that_forbid_ddl_do_not_keep_it_from_being_done(scene: Sc
     assert scene.whole()
 
 
+@pytest.mark.postgres(15)
+def test_event_triggers_that_cannot_be_turned_off_do_not_fire(scene: Scene) -> None:
+    with scene.connect() as connection:
+        connection.execute("CREATE TABLE public.fired ()")
+        connection.execute(
+            "CREATE FUNCTION public.fire() RETURNS event_trigger LANGUAGE plpgsql AS"
+            " $$BEGIN INSERT INTO public.fired DEFAULT VALUES; END$$"
+        )
+        for name, enabled in (("a", "ALWAYS"), ("r", "REPLICA")):
+            connection.execute(
+                f"CREATE EVENT TRIGGER {name} ON ddl_command_start EXECUTE FUNCTION public.fire()".encode()
+            )
+            connection.execute(f"ALTER EVENT TRIGGER {name} ENABLE {enabled}".encode())
+    with pytest.raises(Stopped) as raised:
+        scene.finish()
+    assert 'event triggers enabled as ALWAYS or REPLICA would run with the rights of "postgres"' in raised.value.message
+    with scene.connect() as connection:
+        remainder.forget(connection, RUN)
+        assert connection.execute("SELECT FROM public.fired").fetchall() == []
+        query = "SELECT evtenabled::text FROM pg_event_trigger ORDER BY evtname"
+        assert connection.execute(query).fetchall() == [("A",), ("R",)]
+    assert scene.runs() == []
+
+
 def test_a_list_of_another_origin_is_not_run(scene: Scene) -> None:
     with scene.connect() as connection:
         connection.execute(
@@ -340,6 +364,65 @@ def test_a_list_of_another_role_is_not_read(scene: Scene) -> None:
     finally:
         with scene.connect() as connection:
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+# What a restore point or another role could have made in place of a list.
+CHANGED = (
+    "ALTER TABLE {list} OWNER TO {role}",
+    "ALTER SCHEMA {schema} OWNER TO {role}",
+    "CREATE INDEX ON {list} (kind) WHERE name > 'x'",
+    "ALTER TABLE {list} ADD CHECK (number > 0)",
+    "CREATE TYPE public.kind AS (x text); ALTER TABLE {list} ADD x public.kind",
+)
+
+
+def test_a_list_that_could_run_code_is_ignored(scene: Scene) -> None:
+    role, schema = f"lister_{os.getpid()}", f'"{lists.schema_of(RUN)}"'
+    with scene.connect() as connection:
+        connection.execute(f"CREATE ROLE {role}".encode())
+        try:
+            for changed in CHANGED:
+                command = changed.format(list=f"{schema}.unfinished", schema=schema, role=role)
+                with connection.transaction(force_rollback=True):
+                    connection.execute(command.encode())
+                    assert lists.runs(connection) == [], changed
+                    with pytest.raises(Refused) as raised:
+                        remainder.read(connection, RUN)
+        finally:
+            connection.execute(f"DROP ROLE {role}".encode())
+    assert str(raised.value) == (
+        f'cannot read the deferred work of run "{RUN}": the table {schema}."unfinished" belongs to another role, or '
+        "has definitions that lastgood does not make"
+    )
+    assert raised.value.hint == "Connect as the role that began the run."
+    assert scene.runs() == [RUN]
+
+
+CODE = """
+CREATE FUNCTION public.imm(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
+CREATE DOMAIN public.d AS int CHECK (public.imm(VALUE) IS NOT NULL);
+ALTER TABLE public.p ADD CONSTRAINT c CHECK (public.imm(1) > 0) NOT VALID;
+"""
+INDEXES = ("public.imm(a)", "(a::public.d)", "a) WHERE (lower('A') = 'a'")
+
+
+def test_what_runs_code_as_the_operator_is_left_to_others(scene: Scene) -> None:
+    statements = [f"CREATE INDEX CONCURRENTLY i{number} ON public.t ({each})" for number, each in enumerate(INDEXES)]
+    indexes = [DeferredTask(Kind.INDEX, A.table, f"i{n}", (), (each,)) for n, each in enumerate(statements)]
+    with scene.connect() as connection:
+        connection.execute(CODE.encode())
+        remainder.write(connection, RUN, [*indexes, KEY])
+    with pytest.raises(Stopped) as raised:
+        scene.finish()
+    why = 'functions would run with the rights of "postgres"{}; to do it all the same, run: {}'
+    failures = [
+        f"cannot build index public.i{number}: " + why.format(", the owner of public.t", statements[number])
+        for number in (0, 1)
+    ]
+    failures.append("cannot validate foreign key t_p on public.t: " + why.format("", KEY.statements[0]))
+    assert str(raised.value) == f'cannot finish run "{RUN}": 3 of 4 failed' + "".join(f"\n  {f}" for f in failures)
+    scene.finish(trusted=True)
+    assert scene.runs() == []
 
 
 def test_a_list_is_replaced_and_forgotten_with_nothing_else(scene: Scene) -> None:

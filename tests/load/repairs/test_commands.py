@@ -10,7 +10,7 @@ from lastgood.context import Context
 from lastgood.dump.reader import read
 from lastgood.dump.statements import Command, Kind
 from lastgood.errors import Failed, Interrupted
-from lastgood.load.repairs import Commands, Rules
+from lastgood.load.repairs import Commands, Rules, what
 from tests.load.repairs.stage import EPILOGUE, PROLOGUE, Stage, Text
 
 MAJORS = (15, 16, 17, 18)
@@ -184,3 +184,8 @@ INSERT INTO public.t VALUES (ARRAY['x']);
         f'cannot load line 16 of "good.sql" (byte {offset}, insert on public.t): '
         'column "i" is of type integer[] but expression is of type text[] [SQLSTATE 42804]'
     )
+
+
+def test_a_command_for_an_existing_operator_family_has_its_name() -> None:
+    text = 'ALTER OPERATOR FAMILY public."my fam" USING btree ADD FUNCTION 1 (int, bigint) public.f(int, bigint);\n'
+    assert what(command(text)) == 'operator family public."my fam" using btree'

@@ -53,6 +53,15 @@ def test_a_language_named_alone_gets_the_functions_that_are_known(stage: Stage) 
     ) == [(True, "plpgsql_call_handler", 0, "plpgsql_validator")]
 
 
+def test_a_language_that_only_the_manifest_calls_trusted_stops_the_load(stage: Stage) -> None:
+    known = LanguageFacts(name="pl", trusted=True, handler=("public", "plpython3_call_handler"))
+    assert stage.fails("CREATE OR REPLACE PROCEDURAL LANGUAGE pl;\n", Rules(languages={"pl": known})) == (
+        'cannot create the trusted language "pl": its handler "plpython3_call_handler" could give functions the rights '
+        "of the server",
+        "If you trust the restore point's code: --trust-code REASON",
+    )
+
+
 @pytest.mark.postgres(15, 18)
 def test_an_extension_that_is_not_there_at_all_stops_the_load(stage: Stage) -> None:
     message, hint = stage.fails("CREATE EXTENSION IF NOT EXISTS nosuch WITH SCHEMA public;\n")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood.dump.lexer.tokens import Statement
+from lastgood.dump.rulings import rule
+from lastgood.load.repairs.repair import text_to_send
 from tests.load.repairs.stage import Stage, repaired
 
 DUMP = """
@@ -21,3 +24,8 @@ def test_they_are_left_out(stage: Stage) -> None:
         "SELECT attname::text, (SELECT string_agg(o, ',') FROM unnest(attoptions) o WHERE o !~ '^pg_')"
         " FROM pg_attribute WHERE attrelid = 'public.t'::regclass AND attnum > 0 ORDER BY attnum"
     ) == [("a", None), ("b", "n_distinct=5"), ("c", "n_distinct=7")]
+
+
+def test_nothing_is_left_out_of_what_only_looks_like_them() -> None:
+    text = b'ALTER TABLE public.t ALTER COLUMN a SET (n_distinct=1 /* pg_x= */, "*/); ALTER ROLE evil SUPERUSER; --"=1)'
+    assert text_to_send(rule(Statement(text, 0, 1))) == text

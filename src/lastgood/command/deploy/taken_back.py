@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import psycopg
 
 from lastgood.command.deploy import around, way_back
@@ -26,6 +24,7 @@ from lastgood.loss import Settling, settled
 from lastgood.plan.loss import TableLoss
 from lastgood.postgres import database
 from lastgood.run.report import Report
+from lastgood.text.quoting import argument
 
 AGAIN = "Fix the migration, test it with lastgood deploy --dry-run, then deploy again."
 ERRORS = "psql stops at the first error with -v ON_ERROR_STOP=1. To accept harmless errors: --allow-errors REASON."
@@ -129,7 +128,7 @@ def _kept(report: Report) -> str:
     if report.way == "in-place":
         return f'The migrated objects are kept in the schemas "{report.kept}".'
     name = shown(report.kept)
-    return f'The migrated database is kept as "{name}"; to inspect it: lastgood facts {shlex.quote(name)}'
+    return f'The migrated database is kept as "{name}"; to inspect it: lastgood facts {argument(name)}'
 
 
 def _in_service(course: Course, report: Report) -> None:

@@ -64,7 +64,9 @@ def prove_all(request: DrillRequest, render: Render, context: Context = BACKGROU
             by=Circumstances.here(),
             servers=servers,
             points=tuple(proved),
-            cautions=(),
+            cautions=(f"code in the restore points ran as a superuser of the scratch server (trusted: {trusted})",)
+            if (trusted := request.live.code.trusted)
+            else (),
         )
         return found.keep(evidence, render, None)
 

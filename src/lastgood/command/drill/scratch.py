@@ -17,7 +17,7 @@ from lastgood.command.drill.evidence import ScratchServer
 from lastgood.command.drill.place import Place
 from lastgood.dump.names import shown
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, OR_TRUST, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.points import RestorePoint, VerifiedPoint
 from lastgood.postgres import database
@@ -139,7 +139,7 @@ class DrillServer:
         rights = strength(self.maintenance)
         return (
             f"they load the restore point as {rights} of the scratch server, and its code could start programs as the "
-            "user of that server; to trust the code: --trust-code REASON"
+            f"user of that server. {OR_TRUST}"
             if rights
             else ""
         )

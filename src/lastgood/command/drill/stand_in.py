@@ -92,7 +92,7 @@ def _without_triggers(connection: Connection) -> None:
         return
 
 
-_ALWAYS = "SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled = 'A'"
+_ALWAYS = "SELECT FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R')"
 
 
 def _broken(

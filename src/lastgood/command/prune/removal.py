@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.postgres.roles import build_role
 from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import argument
 
 
 def run(
@@ -132,7 +132,7 @@ def _remove(
         try:
             database.drop(maintenance, each.name, each.oid)
         except Blocked as error:
-            error.hint = continued(error.hint, f"Then run: lastgood prune {shlex.quote(each.name)}")
+            error.hint = continued(error.hint, f"Then run: lastgood prune {argument(each.name)}")
             raise
     elif each.path is not None:
         if need is not None and (need.unconditional or each.why != NAMED):

@@ -18,7 +18,7 @@ from lastgood.plan.unfinished import unfinished
 from lastgood.postgres import clock, database, lock
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection, Target, read_tables_only
 from lastgood.text.units import counted
 
 SHOWN = 5
@@ -32,6 +32,7 @@ def quick(connection: Connection, seconds: float = STATEMENT_SECONDS) -> Connect
     connection.execute("SET default_transaction_read_only = on")
     connection.execute("SELECT set_config('lock_timeout', %s, false)", [LOCK_TIMEOUT])
     limit(connection, seconds)
+    read_tables_only(connection)
     return connection
 
 

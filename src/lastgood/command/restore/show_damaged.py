@@ -23,6 +23,8 @@ def show(screen: Screen, report: DamagedReport) -> None:
     whole = sum(table.state == "whole" for table in report.tables)
     if report.complete:
         screen.say(f'"{report.into}" holds all of {name}: no damage was found.', style="bold")
+        if report.trusted:
+            screen.say(f"Its code ran with your rights (trusted: {report.trusted}).", indent=2)
         if report.maker:
             screen.say(f"It is not proved, because the file is an export of {report.maker}, not of pg_dump.", indent=2)
         else:

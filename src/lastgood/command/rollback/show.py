@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +12,7 @@ from lastgood.facts import CountedTable
 from lastgood.screen import application
 from lastgood.screen.screen import Screen, TableColumn
 from lastgood.text import units
-from lastgood.text.quoting import identifier
+from lastgood.text.quoting import argument, identifier
 
 if TYPE_CHECKING:
     from lastgood.load.deferred.work import Finished
@@ -221,7 +220,7 @@ def _kept(name: str, which: str, way: Way) -> tuple[tuple[str, str], ...]:
         )
     return (
         ("Kept", f'the {which} database, as "{name}", closed to connections'),
-        ("To inspect it", f"lastgood facts {shlex.quote(name)}"),
+        ("To inspect it", f"lastgood facts {argument(name)}"),
         ("With psql", f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true; and false again afterwards"),
     )
 

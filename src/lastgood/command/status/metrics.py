@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from lastgood.points.point import RestorePoint
 from lastgood.status import Status
+from lastgood.text.redact import visible_lines
 
 
 class Metric(NamedTuple):
@@ -21,7 +22,7 @@ class Metric(NamedTuple):
 def text(status: Status, points: Sequence[RestorePoint]) -> str:
     """Return all metrics of one database in the text format 0.0.4, which node_exporter accepts without time stamps.
     ``points`` are the restore points of its store, the newest first."""
-    label = status.live.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    label = visible_lines(status.live.name).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     lines = []
     for each in _metrics(status, points):
         name = f"lastgood_{each.name}"

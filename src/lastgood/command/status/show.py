@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from lastgood.application.record import StopRecord
@@ -19,6 +18,7 @@ from lastgood.status import (
     UnfinishedRun,
 )
 from lastgood.text import units
+from lastgood.text.quoting import argument
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -236,9 +236,9 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
         indent=4,
     )
     if each.invalid:
-        removed = f"lastgood prune {shlex.quote(each.name)}"
+        removed = f"lastgood prune {argument(each.name)}"
         screen.say(f"INVALID: DROP DATABASE was interrupted. To remove it: {removed}", first="    ", indent=4)
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)
         if each.way == "by-name":
-            screen.say(f"To show its contents: lastgood facts {shlex.quote(each.name)}", first="    ", indent=4)
+            screen.say(f"To show its contents: lastgood facts {argument(each.name)}", first="    ", indent=4)

@@ -19,11 +19,15 @@ from typing import BinaryIO
 
 import zstandard
 
-from lastgood.dump.hints import CUT_OFF
-from lastgood.errors import BadPoint, Corrupt, Incomplete
+from lastgood.dump.archive.toc import lists_and_files
+from lastgood.dump.hints import ANOTHER, CUT_OFF
+from lastgood.dump.names import shown
+from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
 _DATA = re.compile(r"(?:\d+|(?P<object>blob_\d+))\.dat(?P<packing>\.gz|\.lz4|\.zst|)")
 _LIST = re.compile(r"blobs(?:_\d+)?\.toc")
+_INSIDE = re.compile(r"[^/]*")
+_PACKED_LIST = re.compile(r"blobs.*\.toc\..*", re.DOTALL)
 # The text that pg_dump writes after the rows of a table (dumpTableData_copy, dumpTableData_insert).
 _END_OF_ROWS, _END_OF_INSERTS, _NO_INSERTS = b"\\.\n\n\n", b"\n\n\n", b"\n\n"
 # Bytes: enough for more than ten million large objects.
@@ -33,6 +37,30 @@ _GZIP = b"\x1f\x8b"
 # Ten bytes of header, eight of checksum and length, and at least two for the data between them.
 _SMALLEST_GZIP = 20
 _LZ4 = b"\x04\x22\x4d\x18"
+
+
+def check_names(folder: Path) -> None:
+    """Check that the archive names only its own files: pg_restore would follow ``../`` to any file of the operator, and
+    the restored database would show it.
+
+    Raises Unsafe, Incomplete or Corrupt, OSError when a file can't be read.
+    """
+    contents = folder / "toc.dat"
+    with contents.open("rb") as file:
+        lists, files = lists_and_files(file, str(contents), contents.stat().st_size)
+    for path in folder.iterdir():
+        if _PACKED_LIST.fullmatch(path.name):
+            raise _unsafe(folder, f'the list of large objects "{shown(path.name)}" is compressed')
+        if _LIST.fullmatch(path.name):
+            files += _lines(path)
+    for pattern, names in ((_LIST, lists), (_INSIDE, files)):
+        for name in names:
+            if pattern.fullmatch(name) is None:
+                raise _unsafe(folder, f'it names "{shown(name)}"')
+
+
+def _unsafe(folder: Path, why: str) -> Unsafe:
+    return Unsafe(f'cannot read "{folder}": {why}, which pg_dump never writes', hint=ANOTHER)
 
 
 def check_whole(folder: Path) -> None:
@@ -58,7 +86,16 @@ def check_whole(folder: Path) -> None:
 
 
 def _objects(path: Path) -> Iterator[str]:
-    """The names in a list, without their extension; each line has an OID and a name."""
+    """The names in a list, without their extension."""
+    *lines, last = _lines(path)
+    if last or not lines:
+        raise _ends_early(path)
+    for line in lines:
+        yield line.rpartition(" ")[2].partition(".")[0]
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a list, each with an OID and a name; the last one is empty unless the list was truncated."""
     with path.open("rb") as file:
         text = file.read(_LONGEST_LIST + 1)
     if len(text) > _LONGEST_LIST:
@@ -66,10 +103,7 @@ def _objects(path: Path) -> Iterator[str]:
             f'cannot read "{path.parent}": its file "{path.name}" is not a list of large objects',
             hint="Choose another restore point: lastgood points",
         )
-    if not text.endswith(b"\n"):
-        raise _ends_early(path)
-    for line in text.decode("ascii", "replace").splitlines():
-        yield line.rpartition(" ")[2].partition(".")[0]
+    return text.decode("ascii", "replace").split("\n")
 
 
 def _check_data(file: BinaryIO, path: Path, packing: str, *, of_table: bool) -> None:

@@ -19,6 +19,9 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete
 VERSIONS = ((1, 14), (1, 15), (1, 16))
 """The supported archive versions: those of pg_dump 12 to 15, 16, and 17 and 18."""
 
+OLDER = ((1, 12), (1, 13))
+"""Those of pg_dump 9.1 to 11, without table access methods: only for ``lists_and_files``."""
+
 TABLE_DATA, LARGE_OBJECTS = b"TABLE DATA", b"BLOBS"
 """The types of entries with data."""
 
@@ -70,8 +73,23 @@ def entries_with_data(file: BinaryIO, name: str, end: int) -> Iterator[TocEntry]
     contents.check_end()
 
 
+def lists_and_files(file: BinaryIO, name: str, end: int) -> tuple[list[str], list[str]]:
+    """The names that the table of contents of a directory archive gives to lists of large objects, and to files with
+    data, also in ``OLDER`` versions. Raises as ``entries_with_data`` does."""
+    lists: list[str] = []
+    files: list[str] = []
+    contents = _Contents(file, name, end, (*OLDER, *VERSIONS))
+    contents.read_header()
+    for _ in range(contents.integer()):
+        entry = contents.entry()
+        if entry is not None:
+            (lists if entry.desc == LARGE_OBJECTS else files).append(entry.file)
+    return lists, files
+
+
 class _Contents:
-    def __init__(self, file: BinaryIO, name: str, end: int) -> None:
+    def __init__(self, file: BinaryIO, name: str, end: int, versions: tuple[tuple[int, int], ...] = VERSIONS) -> None:
+        self._versions = versions
         self._file = file
         self._name = name
         self._end = end
@@ -84,7 +102,7 @@ class _Contents:
             raise self._corrupt("it does not begin with PGDMP")
         major, minor, _, integer_bytes, self._offset_bytes, form = self._bytes(6)
         self._version = (major, minor)
-        if self._version not in VERSIONS:
+        if self._version not in self._versions:
             raise BadPoint(
                 f'cannot read "{self._name}": archive version {major}.{minor} is not supported',
                 hint=ANOTHER,
@@ -119,7 +137,8 @@ class _Contents:
         copy = self._text()
         namespace = self._text()
         self._skip()  # tablespace
-        self._skip()  # table access method
+        if self._version >= (1, 14):
+            self._skip()  # table access method
         if self._version >= (1, 16):
             self.integer()  # relkind
         self._skip()  # owner

@@ -124,6 +124,7 @@ class DumpSource:
         with explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
+                directory.check_names(self.path)
                 if damage is None:
                     directory.check_whole(self.path)
                 yield from self._restored([*options, self.path], subprocess.DEVNULL)

@@ -22,6 +22,7 @@ class RowTargets:
         self._views: set[Relation] = set()
         self._over_catalogues: set[Relation] = set()
         self._foreign: set[Relation] = set()
+        self._partitioned: set[Relation] = set()
         self._partitions: dict[Relation, set[Relation]] = {}
 
     def note(self, command: Command) -> None:
@@ -37,11 +38,17 @@ class RowTargets:
         elif isinstance(command.detail, TableDefinition) and command.kind in (Kind.TABLE, Kind.FOREIGN_TABLE):
             if command.detail.foreign:
                 self._foreign.add(command.detail.relation)
+            if command.detail.partitioned:
+                self._partitioned.add(command.detail.relation)
             for parent in command.detail.inherits:
                 self._partitions.setdefault(parent, set()).add(command.detail.relation)
         elif command.kind is Kind.PARTITION and len(command.relations) == 2:
             parent, child = command.relations
             self._partitions.setdefault(parent, set()).add(child)
+        if self._foreign:
+            # Definitions that follow rows, in another file or part, are loaded before them.
+            for each in sorted(self._filled & self._partitioned):
+                self._check_reached(each, statement)
         written = set(command.writes)
         if command.verdict is Verdict.FOREIGN:
             written.update(command.relations)
@@ -62,9 +69,15 @@ class RowTargets:
             raise _unsafe(at, f'changes "{shown(relation)}", which belongs to PostgreSQL itself')
         if relation in self._views:
             raise _unsafe(at, f"has rows for the view {shown(relation)}, which pg_dump never writes")
-        reached = [relation]
         if definition is not None and definition.partitioned:
-            for each in reached:
+            self._partitioned.add(relation)
+        self._check_reached(relation, at)
+
+    def _check_reached(self, relation: Relation, at: Statement | CopyStart | MetaCommand) -> None:
+        """Check that rows of a relation reach no foreign table."""
+        reached = [relation]
+        for each in reached:
+            if each in self._partitioned:
                 reached += sorted(self._partitions.get(each, set()).difference(reached))
         for each in reached:
             if each in self._foreign:

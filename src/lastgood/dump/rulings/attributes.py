@@ -11,6 +11,8 @@ from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
     INVALID_VALUE,
+    MARK,
+    MARKS_RUN,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
     Handler,
@@ -46,7 +48,9 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
     elif node.tag == "RangeVar":
         r.relation(node)
     elif node.tag == "ObjectWithArgs":
-        r.object_named(node.objname)
+        found = r.object_named(node.objname)
+        if not found.schema:  # an empty search path has only the server's own
+            r.record(Relation(names.PG_CATALOG, found.name))
     elif node.tag == "TypeName":
         r.object_named(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
@@ -70,6 +74,8 @@ def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
     _note(r, node.objtype, node.object)
+    if node.objtype == "OBJECT_SCHEMA" and (node.comment or "")[1:].startswith(MARK):
+        return r.skip(Kind.COMMENT, MARKS_RUN)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
@@ -148,7 +154,9 @@ def _property(attribute: str) -> Handler:
 
 
 def _operator_family(r: Ruling, node: Any) -> Command:
-    r.object_named(node.opfamilyname)
+    family = r.object_named(node.opfamilyname)
+    if not family.schema:  # an empty search path has only the server's own
+        r.record(Relation(names.PG_CATALOG, family.name))
     return r.run(Kind.OPERATOR_FAMILY)
 
 

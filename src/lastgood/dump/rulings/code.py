@@ -18,7 +18,10 @@ FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated
 INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
 TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
+# Whoever uses it logs in as the server's user of the operating system does, where that needs no password.
+WITHOUT_PASSWORD = "user mapping without a password"
 OPERATOR, OPERATOR_SUPPORT, HANDLER = "operator", "operator class", "handler"
+EXPRESSION = "expression"
 # Evaluated when the server plans a query on the table, analyzes it, or builds an index.
 PLANNED = frozenset({CHECK, GENERATED, INDEX, PARTITION, STATISTICS})
 
@@ -59,8 +62,25 @@ _SERVER_SCHEMAS: tuple[list[str], ...] = ([], [names.PG_CATALOG])
 _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE_FUNCTIONS.split())
 
 
+# Nothing that a restore runs evaluates their expressions. Of SELECT, only calls with constants run.
+_STORED = frozenset({"AlterPublicationStmt", "CreatePublicationStmt", "SelectStmt", "ViewStmt"})
+
+
+def computes_only(function: list[str]) -> bool:
+    """Whether a function, with its schema, is one of the server that does nothing but compute."""
+    return function[:-1] == [names.PG_CATALOG] and function[-1] in _ONLY_COMPUTE
+
+
 def constructs(node: Node) -> Iterator[str]:
-    """The kind of each object that a statement creates and that can run as code."""
+    """The kind of each object that a statement creates and that can run as code. An expression in a place that is not
+    known counts, too."""
+    found = list(_constructs(node))
+    if not found and node.tag not in _STORED and _runs_code(node):
+        found.append(EXPRESSION)
+    yield from found
+
+
+def _constructs(node: Node) -> Iterator[str]:
     if node.tag in _CODE_STATEMENTS:
         yield _CODE_STATEMENTS[node.tag]
         return
@@ -77,6 +97,8 @@ def constructs(node: Node) -> Iterator[str]:
             yield from _of_table(node.base)
             if any(option.defname in ("program", "filename") for option in node.options or ()):
                 yield PROGRAM
+        case "CreateUserMappingStmt" | "AlterUserMappingStmt" if _needs_no_password(node.options or ()):
+            yield WITHOUT_PASSWORD
         case "IndexStmt" if _runs_code(node.indexParams, node.whereClause):
             yield INDEX
         case "CreateStatsStmt" if _runs_code(node.exprs):
@@ -88,6 +110,11 @@ def constructs(node: Node) -> Iterator[str]:
         case "AlterTableStmt":
             for command in node.cmds:
                 yield from _of_change(command)
+
+
+def _needs_no_password(options: Iterable[Any]) -> bool:
+    needed = (each.arg.sval.lower() for each in options if each.defname == "password_required" and each.arg is not None)
+    return any(each not in ("true", "on", "yes", "1") for each in needed)
 
 
 def _of_table(table: Any) -> Iterator[str]:

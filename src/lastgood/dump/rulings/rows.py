@@ -7,6 +7,7 @@ from typing import Any
 from lastgood.dump.rows.copy_form import form_of
 from lastgood.dump.rulings.foreign import insert
 from lastgood.dump.rulings.ruling import Handler, Ruling
+from lastgood.dump.rulings.tree import within
 from lastgood.dump.statements import Command, CopyTarget, InsertTarget, Kind
 
 
@@ -26,20 +27,33 @@ def _copy(r: Ruling, node: Any) -> Command:
     return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns, form if node.options else None))
 
 
+# The parts of an INSERT of values, and of its VALUES. Any other could be an expression that the server evaluates: a
+# subscript, a sorting, a limit.
+_OF_INSERT = frozenset({"relation", "cols", "selectStmt", "onConflictClause", "override"})
+_OF_VALUES = frozenset({"valuesLists", "limitOption", "op"})
+_EXPRESSIONS = frozenset({"expr", "whereClause"})  # of the index that ON CONFLICT names
+_OF_COLUMN = frozenset({"name", "location"})
 _VALUE_NODES = frozenset({"A_Const", "TypeCast", "SetToDefault", "A_ArrayExpr", "RowExpr", "TypeName", "String"})
 
 
 def _insert(r: Ruling, node: Any) -> Command:
     source = node.selectStmt
     relation = r.relation(node.relation)
-    if node.withClause or node.returningClause or (source is not None and not source.valuesLists):
+    if (
+        not node.given <= _OF_INSERT
+        or (source is not None and not (source.valuesLists and source.given <= _OF_VALUES))
+        or any(not column.given <= _OF_COLUMN for column in node.cols or ())
+    ):
         return insert(r, node, relation, 'has an "INSERT" from a query, which pg_dump never writes')
     rows = source.valuesLists if source is not None else ()
     for row in rows:
         for value in row:
             if not _is_value(value):
                 return insert(r, node, relation, 'has an "INSERT" with computed values, which pg_dump never writes')
-    if node.onConflictClause is not None and node.onConflictClause.action != "ONCONFLICT_NOTHING":
+    conflict = node.onConflictClause
+    if conflict is not None and (
+        conflict.action != "ONCONFLICT_NOTHING" or any(tag in _EXPRESSIONS for tag, _ in within(conflict))
+    ):
         return insert(r, node, relation, 'has an "INSERT" that changes other rows, which pg_dump never writes')
     columns = len(node.cols) if node.cols else None
     # An expression has no position of its own; the line of the first value is close.

@@ -19,6 +19,9 @@ NAMES_ROLE = "names a role of the whole server, which a rollback never changes"
 NAMES_TABLESPACE = "names a tablespace of the whole server, which a rollback never changes"
 NAMES_PARAMETER = "names a parameter of the whole server, which a rollback never changes"
 NAMES_SUBSCRIPTION = "names a subscription, which in a second database would take over the live one's replication slot"
+MARKS_RUN = "is the mark of a run of lastgood in the database that was dumped"
+# How the JSON of marks begins, after its brace. Marks in a restore point would be believed in the restored database.
+MARK = '"tool":"lastgood"'
 DROPS = "drops an object, but a new database has nothing to drop"
 RESETS = "resets the session, which ends anyway"
 

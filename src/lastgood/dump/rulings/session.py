@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lastgood.dump import names
@@ -64,9 +65,17 @@ _DATABASES = Relation(names.PG_CATALOG, "pg_database")
 _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE})
 
 
-def _constant(node: Any) -> str | None:
-    """A literal's text, without casts; None for anything else (and for NULL)."""
+# Types of the server that pg_dump names without their schema.
+_TYPES = frozenset({"name", "oid", "regclass", "text"})
+
+
+def _constant(node: Any, *, own_types: bool = False) -> str | None:
+    """A literal's text, without casts; None for anything else, for NULL, and for a cast to a type that may be the
+    dump's: its checks would run. ``own_types``: an unqualified name may be such a type."""
     while node.tag == "TypeCast":
+        parts = [part.sval for part in node.typeName.names]
+        if parts[:-1] != [names.PG_CATALOG] and (own_types or len(parts) > 1 or parts[0] not in _TYPES):
+            return None
         node = node.arg
     if node.tag != "A_Const" or node.isnull:
         return None
@@ -95,9 +104,28 @@ def _set(r: Ruling, node: Any) -> Command:
     return _setting(r, node.name, value, local=bool(node.is_local))
 
 
+# Settings are sent again in each session, together and in another order: what a backslash means may have changed.
+_AMBIGUOUS = re.compile(rb"\\|--|/\*")
+
+
+def _unambiguous(name: str, value: str | None) -> bytes:
+    """The command that sets a value, equal in any state of the session."""
+    if value is None:
+        return f"RESET {names.quoted(name)}".encode()
+    text = "".join(c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in value)
+    match name:
+        case "session_authorization":
+            return f"SET SESSION AUTHORIZATION E'{text}'".encode()
+        case "role":
+            return f"SET ROLE E'{text}'".encode()
+    return f"SELECT pg_catalog.set_config('{name}', E'{text}', false)".encode()
+
+
 def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) -> Command:
     """Rule on a setting in any notation."""
     detail = Setting(name, value, local)
+    if _AMBIGUOUS.search(r.statement.text):
+        r.statement = replace(r.statement, text=_unambiguous(name, value))
     if name == "session_authorization":
         roles = (value,) if value else ()
         return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=detail)
@@ -134,7 +162,8 @@ def _select(r: Ruling, node: Any) -> Command:
         parts = [part.sval for part in call.funcname]
         name = parts[-1]
         handler = _CALLS.get(name) if parts[:-1] in (["pg_catalog"], []) else None
-        values = [_constant(argument) for argument in call.args or ()]
+        own_types = bool(r.path.before_catalogue)
+        values = [_constant(argument, own_types=own_types) for argument in call.args or ()]
         plain = not (call.agg_order or call.agg_filter or call.over or call.agg_distinct or call.func_variadic)
         if handler is not None and plain and all(v is not None for v in values):
             command = handler(r, name, [v for v in values if v is not None])

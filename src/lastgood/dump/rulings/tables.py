@@ -222,10 +222,12 @@ def _alter_table(r: Ruling, node: Any) -> Command:
     relation = r.relation(node.relation)
     commands = [_alter(r, relation, command) for command in node.cmds]
     first = commands[0]
-    if len(commands) == 1 or first.verdict is Verdict.REFUSE:
-        return first
-    if any(c.verdict is not first.verdict for c in commands) or first.verdict is Verdict.FOREIGN:
-        return alter(r, relation)
+    refused = next((each for each in commands if each.verdict is Verdict.REFUSE), None)
+    if len(commands) == 1 or refused is not None:
+        return refused or first
+    # Its kind decides who runs a command, and when: pg_dump combines no two kinds.
+    if any((c.verdict, c.kind) != (first.verdict, first.kind) for c in commands) or first.verdict is Verdict.FOREIGN:
+        return recomputes(r, relation, node)
     return r.run(
         first.kind,
         *dict.fromkeys(other for c in commands for other in c.relations),

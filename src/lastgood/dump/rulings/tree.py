@@ -31,6 +31,11 @@ class Node:
         self.tag = tag
         self._fields = fields
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The names of the fields that are not empty, by their names in PostgreSQL's sources."""
+        return frozenset(self._fields)
+
     def __getattr__(self, name: str) -> Any:
         # Called for the first use only: then it is an attribute like any other.
         value = self.__dict__[name] = _node(self._fields.get(name.removesuffix("_")))

@@ -20,7 +20,7 @@ from lastgood.context import Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import qualified
 from lastgood.dump.script import ScriptStep
-from lastgood.errors import Failed
+from lastgood.errors import OR_TRUST, Failed
 from lastgood.facts import Facts
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.in_place.definitions import owners
@@ -107,10 +107,7 @@ def tie_to_platform(
         if not suspected:
             return left_out
         if not left:
-            raise Failed(
-                f"cannot validate {visible(suspected[0].what)}: rows of {suspected[0].references} are being deleted",
-                hint="Run the command again.",
-            )
+            raise keys.being_deleted(suspected[0])
         with builder.operator("foreign keys") as operator:
             keys.drop(operator, rewritten.schemas.values(), cancelled, only=suspected)
     return left_out
@@ -167,15 +164,19 @@ def _parents(
 
 
 def _copy(operator: Connection, builder: Connection, table: Relation, columns: Sequence[str], name: str) -> None:
-    types: dict[str, str] = dict(operator.execute(_TYPES, [table.schema, table.name]).fetchall())
+    rows = operator.execute(_TYPES, [table.schema, table.name]).fetchall()
+    types: dict[str, str] = {name: type_ for name, type_, _ in rows}
     # The server's own notation of a type.
     declared = sql.SQL(", ").join(sql.Identifier(each) + sql.SQL(" " + types[each]) for each in columns)
     copy = sql.Identifier("pg_temp", name)
     builder.execute(sql.SQL("CREATE TEMP TABLE {} ({})").format(sql.Identifier(name), declared))
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
     source = sql.Identifier(table.schema, table.name)
+    # A query would run functions in the definitions of the table; a partitioned one cannot be copied without one.
+    partitioned = any(row[2] for row in rows)
+    taken = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT" if partitioned else "COPY {1} ({0}) TO STDOUT")
     with (
-        operator.cursor().copy(sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT").format(listed, source)) as reading,
+        operator.cursor().copy(taken.format(listed, source)) as reading,
         builder.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(copy)) as writing,
     ):
         for block in reading:
@@ -184,7 +185,7 @@ def _copy(operator: Connection, builder: Connection, table: Relation, columns: S
 
 
 _TYPES = """
-SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod), c.relkind = 'p'
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
@@ -192,7 +193,8 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped
 
 
 def close(confined: Confined) -> None:
-    """End the builder's access to staging, its sessions and its login. Raises CodeActed, Failed."""
+    """End the builder's access to staging, its sessions and its login. Raises CodeActed, Failed: what code created
+    outside of staging, a cast for example, could otherwise run in later queries of the operator."""
     role = confined.builder.role
     with confined.builder.operator("close staging") as connection:
         connection.execute(
@@ -201,6 +203,11 @@ def close(confined: Confined) -> None:
             )
         )
     hand_over.close_unchanged(confined.maintenance, role)
+    with confined.builder.operator("look for other objects") as connection:
+        _refuse(
+            made_elsewhere(connection, role.name, list(confined.builder.within)),
+            "created objects outside of the staging schemas",
+        )
 
 
 def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callable[[], bool], context: Context) -> None:
@@ -209,11 +216,10 @@ def give(confined: Confined, rewritten: Rewritten, name: str, cancelled: Callabl
     builder, loaded = confined.builder, confined.loaded
     role, staging = builder.role, list(builder.within)
     with builder.operator("hand over") as connection:
-        _refuse(made_elsewhere(connection, role.name, staging), "created objects outside of the staging schemas")
         _validate(connection, rewritten, cancelled)
         commands = Commands(name, confined.rules, context)
         commands.record = Record(skipped=loaded.skipped, repaired=loaded.repaired)
-        hand_over.run_handed(LoadSession(connection, commands, loaded), builder)
+        hand_over.run_handed(LoadSession(connection, commands, loaded, beside_code=True), builder)
         try:
             hand_over.give_rest(connection, role.name)
             connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role.name)))
@@ -230,7 +236,7 @@ def _refuse(found: Sequence[str], what: str) -> None:
         raise CodeActed(
             f"cannot use the restored schemas: code in the restore point {what} ({counted(len(found), 'object')})"
             + "".join(f"\n  {visible(each)}" for each in found[:SHOWN]),
-            hint="Choose another restore point, and find out who created that code.",
+            hint=hand_over.ANOTHER_POINT,
         )
 
 
@@ -277,11 +283,8 @@ def _validate(connection: Connection, rewritten: Rewritten, cancelled: Callable[
         if key not in safe:
             raise Failed(
                 f"cannot validate {visible(key.what)}: definitions of the table call functions, which would run with "
-                "the rights of the operator",
-                hint="If you trust the restore point's code: --trust-code REASON",
+                "your rights",
+                hint=OR_TRUST,
             )
     if violated := keys.add(connection, found, cancelled):
-        raise Failed(
-            f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
-            hint="Run the command again.",
-        )
+        raise keys.being_deleted(violated[0])

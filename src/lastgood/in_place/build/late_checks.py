@@ -105,7 +105,7 @@ def validate(connection: Connection, checks: Iterable[Check]) -> Iterator[str]:
             yield f"{kind} constraint {quoted(check.name)} on {of} is still NOT VALID: {message_of(error)}"
 
 
-_NOT_RUN = "its functions would run with the rights of this role"
+_NOT_RUN = "lastgood does not run its functions with your rights"
 
 
 def _validation(check: Check) -> sql.Composed:
@@ -120,27 +120,40 @@ def to_validate(check: Check) -> str:
     """A check that was not validated, in words."""
     kind, of = "domain" if check.domain else "check", Relation(check.schema_name, check.owner)
     return (
-        f"{kind} constraint {quoted(check.name)} on {of} is NOT VALID: {_NOT_RUN}; to validate it, run as a role with "
-        f"fewer rights: {_validation(check).as_string()}"
+        f"{kind} constraint {quoted(check.name)} on {of} is NOT VALID: {_NOT_RUN}; read them, then run as the owner: "
+        f"{_validation(check).as_string()}"
+    )
+
+
+def _differs(column: GeneratedColumn) -> sql.Composed:
+    # As text: not all types can be compared.
+    return sql.SQL("{}::text IS DISTINCT FROM ({})::text").format(
+        sql.Identifier(column.name), sql.SQL(column.expression)
+    )
+
+
+def _outdated(column: GeneratedColumn) -> sql.Composed:
+    return sql.SQL("SELECT count(*) FROM ONLY {} WHERE {}").format(
+        sql.Identifier(column.schema_name, column.table), _differs(column)
     )
 
 
 def to_compare(column: GeneratedColumn) -> str:
     """A generated column that was not compared with its expression, in words."""
     relation = Relation(column.schema_name, column.table)
-    return f"generated column {quoted(column.name)} of {relation} was not compared with its expression: {_NOT_RUN}"
+    return (
+        f"generated column {quoted(column.name)} of {relation} was not compared with its expression: {_NOT_RUN}; read "
+        f"them, then compare: {_outdated(column).as_string()}"
+    )
 
 
 def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Iterator[str]:
     """Compare the values of generated columns with their expressions. Yields each difference in words."""
     for column in columns:
-        table, name = sql.Identifier(column.schema_name, column.table), sql.Identifier(column.name)
-        # As text: not all types can be compared.
-        differs = sql.SQL("{}::text IS DISTINCT FROM ({})::text").format(name, sql.SQL(column.expression))
         relation = Relation(column.schema_name, column.table)
         what = f"generated column {quoted(column.name)} of {relation}"
         try:
-            row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {} WHERE {}").format(table, differs)).fetchone()
+            row = connection.execute(_outdated(column)).fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
             continue  # dropped since
         except psycopg.Error as error:
@@ -149,7 +162,9 @@ def compare(connection: Connection, columns: Iterable[GeneratedColumn]) -> Itera
             yield f"cannot compare {what} with its expression: {message_of(error)}"
             continue
         if row is not None and row[0]:
-            again = sql.SQL("UPDATE ONLY {} SET {} = DEFAULT WHERE {}").format(table, name, differs)
+            again = sql.SQL("UPDATE ONLY {} SET {} = DEFAULT WHERE {}").format(
+                sql.Identifier(column.schema_name, column.table), sql.Identifier(column.name), _differs(column)
+            )
             yield (
                 f"{what} has outdated values in "
                 f"{counted(row[0], 'row')}; to recompute them: {again.as_string(connection)}"

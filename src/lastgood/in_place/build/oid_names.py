@@ -15,12 +15,13 @@ from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rows import encodings
 from lastgood.dump.script import Bulk, Section
 from lastgood.dump.statements import Command
-from lastgood.errors import Interrupted, Refused
+from lastgood.errors import OR_TRUST, Interrupted, Refused
 from lastgood.facts.digest import RowsDigest, split_lines, whole_lines
 from lastgood.in_place.build.left_out import LeftOut
 from lastgood.load.supply import Supply, supply_for
 from lastgood.postgres.oid_columns import OidColumn
 from lastgood.postgres.server import Connection
+from lastgood.text.quoting import identifier
 from lastgood.text.redact import visible
 
 if TYPE_CHECKING:
@@ -118,10 +119,12 @@ def refuse_closed(connection: Connection, role: str, schemas: Iterable[str], nam
     """Raise Refused if rows of the restore point ``name`` have names in a schema that the role may not enter: it could
     not load them."""
     for (schema,) in connection.execute(_CLOSED, [[*schemas], role]).fetchall():
+        quoted_schema = identifier(schema)
         raise Refused(
             f'cannot restore "{visible(name)}" in place: rows with values of type regclass and the like name '
             f'objects of schema "{schema}", which the role without rights that loads them may not enter',
-            hint="If you trust the restore point's code: --trust-code REASON",
+            hint=f"As the owner of schema {quoted_schema}, run: GRANT USAGE ON SCHEMA {quoted_schema} TO "
+            f"{identifier(connection.info.user)} WITH GRANT OPTION. Or roll back by name: --by-name. {OR_TRUST}",
         )
 
 

@@ -20,7 +20,6 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Kind, Setting, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Failed
 from lastgood.events import Note
 from lastgood.facts import Facts, FactsDifference
 from lastgood.facts.compare import FactsComparison, compare
@@ -147,10 +146,7 @@ def _tie_to_platform(
             if not violated:
                 break
             if not left:
-                raise Failed(
-                    f"cannot validate {visible(violated[0].what)}: rows of {violated[0].references} are being deleted",
-                    hint="Run the command again.",
-                )
+                raise keys.being_deleted(violated[0])
             keys.drop(connection, rewritten.schemas.values(), cancelled, only=violated)
     return left_out
 
@@ -166,7 +162,7 @@ def _stop_at(differences: Collection[FactsDifference], comparison: FactsComparis
         return
     lines = [f"{each.what}: expected {each.expected}, found {each.found}" for each in differences]
     raise ProofFailed(
-        f'the restored schemas differ from "{visible(name)}" ({counted(len(lines), "difference")}):'
+        f'cannot use the restored schemas: they differ from "{visible(name)}" in {counted(len(lines), "place")}:'
         + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
         + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
         comparison=comparison.model_copy(update={"differences": tuple(differences)}),

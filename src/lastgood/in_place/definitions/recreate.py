@@ -159,7 +159,7 @@ class Recreation:
         if self._own(some[0]):
             session.run_together(commands)
             return
-        if len(commands) > 1 and session.commands.run_together(session.connection, commands):
+        if len(commands) > 1 and session.tries(commands):
             return
         for command in commands:
             try:

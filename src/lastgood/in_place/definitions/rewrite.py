@@ -25,7 +25,7 @@ from lastgood.facts import Facts
 from lastgood.facts.objects import read_objects
 from lastgood.in_place import survey
 from lastgood.in_place.build import late_checks
-from lastgood.in_place.definitions import against_facts, from_live, ownership, ranges
+from lastgood.in_place.definitions import against_facts, by_code, from_live, ownership, ranges
 from lastgood.in_place.definitions.dumped import definitions_in, dumped, left_to_the_swap
 from lastgood.in_place.definitions.ranges import RangeType
 from lastgood.in_place.definitions.recreate import TOGETHER, Recreation
@@ -33,8 +33,8 @@ from lastgood.in_place.definitions.scratch import Confinement, Scratch, scratch
 from lastgood.in_place.definitions.sorting import event_triggers, outside, placed
 from lastgood.in_place.marks import Check, GeneratedColumn
 from lastgood.in_place.platform.keys import PlatformKey, keys_in
-from lastgood.in_place.ties import Ties, queries
-from lastgood.load.builder import UNGUARD
+from lastgood.in_place.ties import Ties, evaluated, queries
+from lastgood.load.builder import UNGUARD, runs_when_read
 from lastgood.load.hand_over import close_unchanged
 from lastgood.load.loaded import Loaded
 from lastgood.load.repairs import Commands, Rules
@@ -117,6 +117,8 @@ def rewrite(
         scratch(target, major, role, roles, context.emit, confinement, removal=removal) as made,
         _sessions(made, name, rules, context) as (session, operator),
     ):
+        if made.builder is not None:
+            made.builder.renews = runs_when_read(summary)
         builder = Recreation(session, operator, schemas, context.cancelled, made.builder)
         if borrowed:
             context.emit(
@@ -137,13 +139,15 @@ def rewrite(
             )
         for remark in remains:
             context.emit(Caution(remark))
-        against_facts.compare(facts, read_objects(made.connection), schemas, builder.unpopulated, name)
+        compared = read_objects(made.connection)
+        against_facts.compare(facts, compared, schemas, builder.unpopulated, name)
         refresh = [Relation(*row) for row in made.connection.execute(_CALLING_VIEWS, [list(schemas)])]
         checks = late_checks.postpone(session.connection, schemas)
         if made.builder is not None and made.maintenance is not None:
             close_unchanged(made.maintenance, made.builder.role)
             for statement in UNGUARD:
                 made.connection.execute(statement)
+            by_code.refuse(made.connection, made.builder, compared, every, schemas, checks)
             builder.hand_over()
         if carries is not None:
             missing = {"owners": not summary.has_owners, "acls": not summary.has_acls}
@@ -154,6 +158,8 @@ def rewrite(
         )
         if present is not None:
             wished = from_live.completed(wished, present, summary)
+        if confinement is not None:
+            evaluated.refuse(made.connection, wished, f'restore "{visible(name)}" in place')
         columns = late_checks.generated_columns(made.connection, schemas)
         for index in late_checks.indexes(made.connection, schemas):
             context.emit(
@@ -168,7 +174,7 @@ def rewrite(
             _give_name(made.connection, schema, staging, stay)
         text = dumped(program.path, made.target, schemas.values(), context.cancelled)
     definitions = definitions_in(text)
-    keys = tuple(keys_in(definitions, schemas.values()))
+    keys = tuple(keys_in(definitions, schemas))
     of_keys = {key.comment for key in keys if key.comment is not None}
     definitions.script.items = [
         item
@@ -196,7 +202,8 @@ def rewrite(
 @contextmanager
 def _sessions(made: Scratch, name: str, rules: Rules, context: Context) -> Iterator[tuple[LoadSession, LoadSession]]:
     """The session that executes what may run code of the restore point, and that of the operator."""
-    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded())
+    beside_code = made.builder is not None
+    operator = LoadSession(made.connection, Commands(name, rules, context), Loaded(), beside_code=beside_code)
     if made.builder is None:
         yield operator, operator
         return

@@ -4,7 +4,7 @@ views to refresh, generated columns to compare. Readers and writers continue mea
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import psycopg
@@ -14,6 +14,7 @@ from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.in_place import marks
 from lastgood.in_place.build import late_checks
+from lastgood.in_place.platform import keys
 from lastgood.in_place.ties import TiedKey, queries, retie
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.build_role import PREFIX
@@ -30,8 +31,8 @@ def complete(connection: Connection, run: str) -> Iterator[str]:
     """
     with event_triggers_off(connection):
         for left in marks.rest(connection, run):
-            yield from validated(connection, left.foreign_keys)
-            confined = not left.trusted and bool(strength(connection))
+            confined = not left.trusted
+            yield from validated(connection, left.foreign_keys, confined=confined)
             unrefreshed = []
             for view in left.views:
                 for failure in _refresh(connection, view, confined=confined):
@@ -120,7 +121,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname !~ '^(pg|lastgood)_' 
 """
 
 
-def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[TiedKey, str]]:
+def validate(connection: Connection, tied: Iterable[TiedKey]) -> list[tuple[TiedKey, str]]:
     """Validate foreign keys after a move, each in a transaction of its own. Returns those that failed, with the
     server's reason: rows that they refer to were deleted meanwhile.
 
@@ -128,7 +129,7 @@ def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[Tied
     is created here, and writers of both tables wait meanwhile; after a failure it does not exist.
     """
     failed = []
-    for key in keys:
+    for key in tied:
         fault.point("inplace.before_validate")
         there = {each.key for each in queries.foreign_keys(connection, [key.schema_name])}
         try:
@@ -143,7 +144,20 @@ def validate(connection: Connection, keys: Iterable[TiedKey]) -> list[tuple[Tied
     return failed
 
 
-def validated(connection: Connection, keys: Iterable[TiedKey]) -> Iterator[str]:
-    """Validate foreign keys, and yield each failure in words: such a key holds for new rows only."""
-    for key, why in validate(connection, keys):
+def validated(connection: Connection, tied: Sequence[TiedKey], *, confined: bool) -> Iterator[str]:
+    """Validate foreign keys, and yield each failure in words: such a key holds for new rows only. ``confined``: not
+    those whose table has definitions that call functions. The server would run these with the rights of this session.
+    """
+    safe = keys.tied_without_code(connection, tied) if confined else tied
+    for key, why in validate(connection, safe):
         yield f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" is still NOT VALID: {why}'
+    for key in tied:
+        if key in safe:
+            continue
+        whole = key.partitioned and connection.info.server_version < keys.NOT_VALID_ON_PARTITIONED
+        state = "is missing" if whole else "is still NOT VALID"
+        command = retie.add_foreign_key(key, valid=True) if whole else retie.validate_foreign_key(key)
+        yield (
+            f'{FOREIGN_KEY}"{key.name}" of "{key.schema_name}.{key.table}" {state}: functions in definitions of the '
+            f"table would run with the rights of this role; run as a role with fewer rights: {command.as_string()}"
+        )

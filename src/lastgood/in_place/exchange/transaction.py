@@ -24,7 +24,7 @@ from lastgood.postgres import clock, database
 from lastgood.postgres.access.grants import Operator
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.lock import holder, lock_key
-from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, TRUSTED
 from lastgood.postgres.server import Connection
 
 # For one statement, with its waits for several locks.
@@ -85,7 +85,16 @@ class Transaction:
         self._leaving = {pair.live: pair.leaving for pair in wanted.pairs}
         self._lives = list(self._leaving)
         self._arrivals = [pair.arriving for pair in wanted.pairs if pair.arriving is not None]
-        self._changes = TieChanges(connection, self._operator, self._leaving, wanted.wished)
+        trusted = TRUSTED in wanted.options
+        self._changes = TieChanges(
+            connection,
+            self._operator,
+            self._leaving,
+            wanted.wished,
+            trusted=trusted,
+            # Those of a restore point were verified when its definitions were rewritten: not while readers wait.
+            unverified=wanted.keeps != "kept" and not trusted,
+        )
         self._last: SchemaMark | None = None
         self._published: list[Publication] = []
 

@@ -35,6 +35,8 @@ def remarks(connection: Connection, run: str, schemas: Iterable[str]) -> Iterato
             added = count(connection, key, staging=staging)
         except (errors.UndefinedTable, errors.UndefinedColumn, errors.DatatypeMismatch):
             continue  # the restore point does not have the table, or has other columns
+        except errors.InsufficientPrivilege:
+            continue  # row-level security hides rows of a table
         if added:
             yield (
                 f"{counted(added, 'row')} of {key.target_schema}.{key.target_table}, added since the restore point, "

@@ -7,6 +7,7 @@ them before the build; ``foreign_key_rules.apply`` executes the rules in staging
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from lastgood.in_place.definitions.rewrite import Rewritten
 from lastgood.in_place.platform.keys import Action, PlatformKey
 from lastgood.load.family import Family
 from lastgood.load.supply import Supply, supply_for
+from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, event_triggers_off
 from lastgood.text.redact import visible
 from lastgood.text.units import counted
@@ -119,18 +121,24 @@ class _Keys:
         self._connection = connection
         self._supply = supply
         self._cancelled = cancelled
+        self._closed = not_to_query(connection)
 
     def missing(self, key: PlatformKey, sections: Sequence[Section], columns: Sequence[str]) -> tuple[int, int] | None:
         """The number of keys, and of rows with them, that the live parent table lacks; None without any."""
         if not sections:
             return None
-        table = sql.Identifier("pg_temp", "lastgood_keys")
+        table, copy = sql.Identifier("pg_temp", "lastgood_keys"), sql.Identifier("pg_temp", "lastgood_parents")
         parent = sql.Identifier(key.references.schema, key.references.name)
+        closed = (key.references.schema, key.references.name) in self._closed
         listed = sql.SQL(", ").join(map(sql.Identifier, key.keys))
         execute = self._connection.execute
         execute(sql.SQL("CREATE TEMP TABLE lastgood_keys AS SELECT {} FROM {} WITH NO DATA").format(listed, parent))
         try:
             self._fill(table, sections, columns)
+            if closed:  # a query would run functions in its definitions, COPY does not
+                execute(sql.SQL("CREATE TEMP TABLE lastgood_parents (LIKE {})").format(table))
+                self._copy(sql.SQL("COPY {} ({}) TO STDOUT").format(parent, listed), copy)
+                parent = copy
             equal = sql.SQL(" AND ").join(
                 sql.SQL("r.{0} OPERATOR(pg_catalog.=) k.{0}").format(sql.Identifier(name)) for name in key.keys
             )
@@ -140,8 +148,19 @@ class _Keys:
             ).format(listed, table, listed, parent, equal)
             parents, rows = execute(query).fetchone() or (0, 0)
         finally:
-            execute(sql.SQL("DROP TABLE {}").format(table))
+            execute(sql.SQL("DROP TABLE IF EXISTS {}, {}").format(table, copy))
         return (parents, rows) if parents else None
+
+    def _copy(self, rows: sql.Composed, table: sql.Identifier) -> None:
+        """Copy the result of a COPY into a table. The client reads all of it first: this is one session."""
+        with tempfile.TemporaryFile() as file, self._connection.cursor() as cursor:
+            with cursor.copy(rows) as reading:
+                for block in reading:
+                    file.write(block)
+            file.seek(0)
+            with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as writing:
+                while block := file.read(1 << 20):
+                    writing.write(block)
 
     def _fill(self, table: sql.Identifier, sections: Sequence[Section], columns: Sequence[str]) -> None:
         with (

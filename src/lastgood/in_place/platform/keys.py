@@ -6,7 +6,7 @@ platform's table queue behind each wait for its lock."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, LiteralString
 
@@ -16,9 +16,10 @@ from psycopg import errors, sql
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.script import ScriptStep
-from lastgood.dump.statements import ForeignKeyDefinition, Kind
+from lastgood.dump.statements import NEXT, ForeignKeyDefinition, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted
+from lastgood.in_place.ties import TiedKey
 from lastgood.postgres.errors import message_of
 from lastgood.postgres.roles.table_code import not_to_query
 from lastgood.postgres.server import Connection, event_triggers_off
@@ -44,6 +45,13 @@ WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s)
   AND (a.atttypid >= 16384
        OR EXISTS (SELECT FROM pg_catalog.pg_cast t WHERE t.oid >= 16384 AND t.castsource = a.atttypid))
 """
+_CAST = """
+SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+JOIN pg_catalog.pg_cast k ON k.castsource IN (t.oid, t.typbasetype)
+WHERE n.nspname = %s AND c.relname = %s AND a.attname = ANY (%s) AND k.castfunc >= 16384
+"""
 _TO_OUTSIDE = """
 SELECT n.nspname, c.relname, k.conname FROM pg_catalog.pg_constraint k
 JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -64,7 +72,8 @@ _ACTIONS: Mapping[str, Action] = {
 
 @dataclass(frozen=True, slots=True)
 class PlatformKey:
-    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema.
+    """A foreign key from a table that goes back to one that does not. ``table`` is in its staging schema, ``live`` is
+    its live name.
 
     ``command`` adds it, and ``comment`` sets its comment, in the server's own text. ``set_columns``: the columns that
     ON DELETE SET changes, empty for all.
@@ -80,21 +89,31 @@ class PlatformKey:
     validated: bool
     command: bytes
     comment: bytes | None = None
+    live: Relation | None = None
 
     @property
     def what(self) -> str:
         """The key for a message."""
-        return f"foreign key {quoted(self.name)} of {self.table}"
+        return f"foreign key {quoted(self.name)} of {self.live or self.table}"
 
 
-def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[PlatformKey]:
-    """The foreign keys in pg_dump's text of staging schemas that lead out of them."""
+def being_deleted(key: PlatformKey) -> Failed:
+    """The error for a key whose parents disappear again and again."""
+    return Failed(
+        f"cannot validate {visible(key.what)}: rows of {visible(str(key.references))} are being deleted",
+        hint=f"Run again when no rows of {visible(str(key.references))} are being deleted: lastgood rollback",
+    )
+
+
+def keys_in(definitions: DumpSummary, schemas: Mapping[str, str]) -> Iterator[PlatformKey]:
+    """The foreign keys in pg_dump's text of staging schemas that lead out of them. ``schemas``: live → staging."""
     comments = _comments(definitions)
+    live = {staging: schema for schema, staging in schemas.items()}
     for item in definitions.script.items:
         if not isinstance(item, ScriptStep) or not isinstance(item.command.detail, ForeignKeyDefinition):
             continue
         key = item.command.detail
-        if key.references.schema in staging:
+        if key.references.schema in live:
             continue
         text = item.command.statement.text
         (node,) = parse(text.decode())
@@ -110,6 +129,7 @@ def keys_in(definitions: DumpSummary, staging: Collection[str]) -> Iterator[Plat
             validated=not given.skip_validation,
             command=text,
             comment=comments.get((key.table, given.conname)),
+            live=Relation(live.get(key.table.schema, key.table.schema), key.table.name),
         )
 
 
@@ -138,17 +158,34 @@ def valid(connection: Connection, key: PlatformKey) -> bool:
 
 
 def without_code(connection: Connection, keys: Sequence[PlatformKey]) -> list[PlatformKey]:
-    """The keys whose rows this session can check by a query that runs no function of the restore point: none in the
-    definitions of the table, and none in casts of the columns: their types and the casts from them are the server's."""
+    """The keys whose rows this session can check by a query that runs no function of another role: none in the
+    definitions of both tables, and none in casts of the columns: their types and the casts from them are the server's.
+    """
     if not keys:
         return []
     code = not_to_query(connection)
     return [
         key
         for key in keys
-        if (key.table.schema, key.table.name) not in code
+        if code.isdisjoint(((key.table.schema, key.table.name), (key.references.schema, key.references.name)))
         and connection.execute(_OF_OTHERS, [key.table.schema, key.table.name, list(key.columns)]).fetchone() is None
     ]
+
+
+def tied_without_code(connection: Connection, tied: Sequence[TiedKey]) -> list[TiedKey]:
+    """The same for keys that a switch made again, when nothing of a restore point can be added any more."""
+    if not tied:
+        return []
+    code = not_to_query(connection)
+    found = []
+    for key in tied:
+        (node,) = parse(f"ALTER TABLE t ADD {key.definition}")
+        columns = [part.sval for part in node.cmds[0].def_.fk_attrs]
+        cast = connection.execute(_CAST, [key.schema_name, key.table, columns]).fetchone() is not None
+        tables = ((key.schema_name, key.table), (key.target_schema, key.target_table))
+        if code.isdisjoint(tables) and not cast:
+            found.append(key)
+    return found
 
 
 def add(
@@ -167,8 +204,8 @@ def add(
         try:
             if valid is None:
                 whole = partitioned and connection.info.server_version < NOT_VALID_ON_PARTITIONED
-                later = b"" if whole or not key.validated else b" NOT VALID"
-                comment = b"" if key.comment is None else b"; " + key.comment
+                later = b"" if whole or not key.validated else b"\nNOT VALID"
+                comment = b"" if key.comment is None else NEXT + key.comment
                 _patiently(connection, f"add {key.what}", key.command + later + comment, cancelled)
                 valid = whole
             if not valid and key.validated and validate:

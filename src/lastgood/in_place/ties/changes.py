@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 import psycopg
 from psycopg import sql
 
-from lastgood.in_place.ties import Publication, Schema, TiedKey, Ties, acl, queries, retie
+from lastgood.in_place.ties import Publication, Schema, TiedKey, Ties, acl, evaluated, queries, retie
 from lastgood.postgres.access.grants import Operator, under_owner
 from lastgood.postgres.errors import message_of
+from lastgood.postgres.roles.table_code import not_to_update
 from lastgood.postgres.server import Connection
 
 # References by OID in ordinary columns of tables that stay, as those of the realtime service have.
 _REFERENCES = """
-SELECT n.nspname, c.relname, a.attname
+SELECT n.nspname, c.relname, a.attname, c.oid::regclass::text
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE a.atttypid = 'regclass'::regtype AND NOT a.attisdropped AND a.attgenerated = '' AND c.relkind = 'r'
   AND c.relpersistence <> 't' AND n.nspname <> ALL (%s) AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -34,15 +35,27 @@ UPDATE {} SET {} = m.arrived FROM (
 
 class TieChanges:
     """The changes of one transaction. ``leaving``: live schema → the schema that keeps what was live. ``wished``: the
-    ties to be made again. ``unvalidated``: the foreign keys that were made without a look at the rows. ``notes``: what
-    could not be carried over."""
+    ties to be made again. ``trusted``: code may run with the rights of this role. ``unverified``: it is not known
+    whether it would when the ties are made. ``unvalidated``: the foreign keys that were made without a look at the
+    rows. ``notes``: what could not be carried over."""
 
-    def __init__(self, connection: Connection, operator: Operator, leaving: Mapping[str, str], wished: Ties) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        operator: Operator,
+        leaving: Mapping[str, str],
+        wished: Ties,
+        *,
+        trusted: bool = False,
+        unverified: bool = False,
+    ) -> None:
         self._connection = connection
         self._operator = operator
         self._leaving = leaving
         self._lives = list(leaving)
         self._wished = wished
+        self._trusted = trusted
+        self._unverified = unverified
         self.unvalidated: list[TiedKey] = []
         self.notes: list[str] = []
 
@@ -68,6 +81,8 @@ class TieChanges:
                     connection.execute(retie.comment_foreign_key(key))
             if key.validated:
                 self.unvalidated.append(key)
+        if self._unverified:
+            evaluated.refuse(connection, wished, "switch")
         for statement in (*retie.triggers(live, wished), *retie.policies(live, wished)):
             retie.single(connection, statement)
         present = self.publications()
@@ -121,7 +136,15 @@ class TieChanges:
         """Let references by OID lead to the tables that came in, as far as this role may change them."""
         connection = self._connection
         pairs = [list(self._leaving.values()), self._lives]
-        for schema, table, column in connection.execute(_REFERENCES, [self._lives]).fetchall():
+        columns = connection.execute(_REFERENCES, [self._lives]).fetchall()
+        closed = not_to_update(connection) if columns and not self._trusted else frozenset[str]()
+        for schema, table, column, name in columns:
+            if name in closed:
+                self.notes.append(
+                    f'column "{column}" of "{schema}.{table}" may still reference kept tables: functions of the table '
+                    "would run with the rights of this role"
+                )
+                continue
             statement = sql.SQL(_REFER).format(
                 sql.Identifier(schema, table), sql.Identifier(column), sql.Identifier(table, column)
             )

@@ -22,16 +22,27 @@ def schema_of(run: str) -> str:
     return PREFIX + run
 
 
+# A list is read by a query, and its work is done, with the rights of this role: it must belong to a role that can act
+# for this one, and reading it must run no code. It may have come with a restore point.
+_RUNS = """
+SELECT n.nspname::text FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+WHERE n.nspname ~ %s AND c.relname = %s AND c.relkind = 'r'
+  AND pg_catalog.pg_has_role(n.nspowner, current_user, 'MEMBER')
+  AND pg_catalog.pg_has_role(c.relowner, current_user, 'MEMBER')
+  AND NOT (c.relhassubclass OR c.relispartition OR c.relrowsecurity)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.atttypid >= 16384)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+                  AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c')
+ORDER BY 1
+"""
+
+
 def runs(connection: Connection) -> list[str]:
     """The runs that left a list in the connection's database, the oldest first."""
-    return [
-        str(name).removeprefix(PREFIX)
-        for (name,) in connection.execute(
-            "SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
-            " WHERE n.nspname ~ %s AND c.relname = %s AND c.relkind = 'r' ORDER BY 1",
-            [f"^{PREFIX}{_RUN}$", TABLE],
-        )
-    ]
+    found = connection.execute(_RUNS, [f"^{PREFIX}{_RUN}$", TABLE])
+    return [name.removeprefix(PREFIX) for (name,) in found]
 
 
 def lock_key(run: str) -> sql.Composed:

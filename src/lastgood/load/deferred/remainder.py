@@ -22,6 +22,7 @@ from lastgood.load.deferred.lists import PREFIX as PREFIX
 from lastgood.load.deferred.lists import TABLE
 from lastgood.load.deferred.lists import runs as runs
 from lastgood.load.deferred.lists import schema_of as schema_of
+from lastgood.load.deferred.rights import without_event_triggers
 from lastgood.postgres.server import Connection
 
 State = Literal["open", "invalid", "done", "gone"]
@@ -84,8 +85,9 @@ def forget(connection: Connection, run: str) -> None:
     with connection.transaction():
         found = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema_of(run)])
         if found.fetchone() is not None:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(TABLE)))
-            connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
+            with without_event_triggers(connection):
+                connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(TABLE)))
+                connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
 
 
 _TASKS: LiteralString = """
@@ -108,9 +110,16 @@ LEFT JOIN pg_catalog.pg_constraint k
 def read(connection: Connection, run: str) -> tuple[ListedTask, ...]:
     """The list of a run, each task with its present state.
 
-    Raises Refused for a list with statements that lastgood does not write: it may have come with a dump.
+    Raises Refused for a list of another role, and for one that lastgood does not write: it may have come with a dump.
     """
     schema = schema_of(run)
+    if run not in runs(connection):
+        raise Refused(
+            f'cannot read the deferred work of run "{run}": the table "{schema}"."{TABLE}" belongs to another role, or '
+            "has definitions that lastgood does not make",
+            hint="Connect as the role that began the run.",
+            state=NOT_REACHED,
+        )
     query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(TABLE))
     try:
         rows = connection.execute(query).fetchall()

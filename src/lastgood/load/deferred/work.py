@@ -23,7 +23,7 @@ from lastgood.dump.deferred_task import DeferredTask
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Note, Progress
-from lastgood.load.deferred import remainder
+from lastgood.load.deferred import remainder, rights
 from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import ActivityWatch
 from lastgood.models import Frozen
@@ -103,10 +103,12 @@ def finish(
     oid: int,
     record: StepRecorder | None = None,
     limits: Limits | None = None,
+    trusted: bool = False,
 ) -> Finished:
     """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
 
-    Failed tasks are skipped, and the others done. ``limits`` of the server's load are checked before each task. Raises
+    Failed tasks are skipped, and the others done. Unless ``trusted``, so are those that would run code with rights of
+    the operator. ``limits`` of the server's load are checked before each task. Raises
     Stopped, with the failures, when work is left, or when the database was replaced meanwhile; Interrupted; Refused
     when another session is finishing the run; Failed when production is at risk; OSError of the record.
     """
@@ -115,7 +117,7 @@ def finish(
         return target.connect(application_name=f"lastgood watch {run}")
 
     limits = limits or Limits(max_wal_lag=context.pace.max_wal_lag)
-    with _Worker(target, run, oid, context) as worker, Pressure(watch, limits, context.emit) as pressure:
+    with _Worker(target, run, oid, context, trusted) as worker, Pressure(watch, limits, context.emit) as pressure:
         return worker.work(record, pressure)
 
 
@@ -140,11 +142,12 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
 
 
 class _Worker:
-    def __init__(self, target: Target, run: str, oid: int, context: Context) -> None:
+    def __init__(self, target: Target, run: str, oid: int, context: Context, trusted: bool) -> None:
         self._target = target
         self._run = run
         self._oid = oid
         self._context = context
+        self._trusted = trusted
         self._pause = threading.Event()
         self._failures: list[str] = []
         self._what = ""
@@ -241,6 +244,8 @@ class _Worker:
     def _one(self, later: DeferredTask) -> None:
         """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
+            if remainder.state_of(self._connection, self._run, later) in ("open", "invalid"):
+                self._attempts(f"do {later}", partial(self._refuse_code, later))
             if later.kind is Kind.INDEX:
                 self._attempts(f"build {later}", partial(self._build, later), wait="0")
                 for statement in later.statements[1:]:
@@ -251,6 +256,10 @@ class _Worker:
         except _Failed as failed:
             self._failures.append(str(failed))
             self._context.emit(Caution(str(failed)))
+
+    def _refuse_code(self, later: DeferredTask) -> None:
+        if not self._trusted and (why := rights.why_not(self._connection, later)):
+            raise _Failed(f"cannot {'build' if later.kind is Kind.INDEX else 'validate'} {later}: {why}")
 
     def _build(self, later: DeferredTask) -> None:
         state = remainder.state_of(self._connection, self._run, later)
@@ -268,7 +277,7 @@ class _Worker:
     def _analyze_expressions(self, later: DeferredTask) -> None:
         """Analyze the table of an index of expressions, whose statistics only ANALYZE gathers."""
         row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
-        if row is not None:
+        if row is not None and (self._trusted or not rights.analyzes_code(self._connection, later.table)):
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
     def _validate(self, later: DeferredTask) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -21,20 +21,22 @@ from lastgood.context import BACKGROUND, Context
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.objects import publication
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.dump.statements import NEXT, Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution
 from lastgood.load.repairs import authorization, checks, extensions, foreign_keys, paths
 from lastgood.load.repairs.repair import (
     INSUFFICIENT_PRIVILEGE,
-    NEEDS_RIGHTS,
     USUAL_PATH,
     Record,
     Repair,
     Repaired,
     Rules,
+    denied,
+    in_path,
     place,
     text_to_send,
+    under,
     what,
 )
 from lastgood.members.carry import Carrier
@@ -107,12 +109,17 @@ class Commands:
         self._repairing = threading.Lock()
         self._dropped: list[checks.DroppedCheck] = []
         self._computed: frozenset[Relation] = frozenset()
-        self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
+        self.carrier = Carrier(
+            rules.members,
+            lambda named, how: self._repaired(named, how, 0),
+            lenient=rules.lenient,
+            confined=rules.confined,
+        )
         self._declared: dict[str, int] = {}  # checks, as described in messages → the line that declares them
 
-    def run(self, connection: Connection, command: Command, state: State = ()) -> bool:
+    def run(self, connection: Connection, command: Command, state: State = (), path: bytes | None = None) -> bool:
         """Run one command. False: it waits for others (it refreshes a view that reads an unpopulated one); retry after
-        them. ``state``: the dump's settings.
+        them. ``state``: the dump's settings. ``path``: the statement that sets the search path for this command only.
 
         A refusal that a rule allows is recorded; a command that can be repaired is repaired and recorded. Raises
         Failed, with the place in the dump, at any other error; under strict rules also at these.
@@ -129,7 +136,7 @@ class Commands:
             self._context.check("interrupted while the dump was loaded")
             try:
                 with self._noticing(connection, [command]):
-                    connection.execute(text)
+                    self._send(connection, [command], [text], path)
                 if command.kind is Kind.SESSION_AUTHORIZATION and authorization.returns(command):
                     connection.execute(authorization.BACK)
                 self._made(connection, command)
@@ -138,7 +145,7 @@ class Commands:
                 if not _try_again(connection, command, error):
                     if self._builder is not None and self._builder.takes(command, state, error):
                         return True
-                    done = self._settle(connection, command, error)
+                    done = self._settle(connection, command, error, path)
                     self._made(connection, command)
                     return done
                 last = error
@@ -149,9 +156,15 @@ class Commands:
         if isinstance(command.detail, Extension):
             self.carrier.early(connection, command.detail.name)
 
-    def run_together(self, connection: Connection, commands: Sequence[Command], between: bytes = b"") -> bool:
-        """Run several commands in one message and one transaction, with other commands ``between`` them. False: one of
-        them failed, and nothing was done; run them one by one to find and handle it."""
+    def run_together(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        path: bytes | None = None,
+        between: Sequence[bytes] = (),
+    ) -> bool:
+        """Run several commands in one message and one transaction, with other statements ``between`` them. False: one
+        of them failed, and nothing was done; run them one by one to find and handle it. ``path``: as for ``run``."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
         wanted = [command for command in commands if not self._unwanted(command)]
@@ -159,11 +172,29 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                separator = b";\n" + between + b";\n" if between else b";\n"
-                connection.execute(separator.join(text for text in map(text_to_send, wanted) if text is not None))
+                self._send(connection, wanted, map(text_to_send, wanted), path, between)
         except psycopg.Error:
             return False
         return True
+
+    def _send(
+        self,
+        connection: Connection,
+        commands: Iterable[Command],
+        texts: Iterable[bytes | None],
+        path: bytes | None,
+        between: Sequence[bytes] = (),
+    ) -> None:
+        """Execute commands in one message, and note what they create where code could change it afterwards."""
+        definitions = self._builder.definitions if self._builder is not None else None
+        pieces = [
+            text + (definitions.asking(command, connection) if definitions is not None else b"")
+            for command, text in zip(commands, texts, strict=True)
+            if text is not None
+        ]
+        cursor = connection.execute(under(path, NEXT.join([b"", *between, b""]).join(pieces)) if pieces else b"")
+        if definitions is not None:
+            definitions.note(cursor)
 
     def _unwanted(self, command: Command) -> bool:
         """Whether an option excludes a command; it is recorded."""
@@ -262,7 +293,7 @@ class Commands:
             list(pool.map(work, connections))
         self._context.check("interrupted while the dump was loaded")
 
-    def _settle(self, connection: Connection, command: Command, error: psycopg.Error) -> bool:
+    def _settle(self, connection: Connection, command: Command, error: psycopg.Error, path: bytes | None) -> bool:
         """Skip, repair or defer a command that failed permanently. False: retry it later."""
         context = _CONTEXTS.get(command.kind, "any")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
@@ -288,7 +319,7 @@ class Commands:
                 connection.execute(f"DROP PUBLICATION IF EXISTS {name}".encode())
             self.record.skip(command, server_errors.message_of(error), named)
             return True
-        done = self._repair(connection, command, error)
+        done = self._repair(connection, command, error, path)
         if done is None:
             raise self._stopped(connection, command, error) from error
         self._repaired(what(command), done.why, command.statement.line)
@@ -303,7 +334,9 @@ class Commands:
             and extensions.belongs_to_one(connection, command.relations[0])
         )
 
-    def _repair(self, connection: Connection, command: Command, error: psycopg.Error) -> Repair | None:
+    def _repair(
+        self, connection: Connection, command: Command, error: psycopg.Error, path: bytes | None
+    ) -> Repair | None:
         """Try the repairs; None if the server accepts none."""
         if self._rules.strict:
             return None
@@ -314,7 +347,7 @@ class Commands:
                 for repair in repairs(connection, command, error, self._rules):
                     try:
                         with connection.transaction():
-                            for step in (*repair.before, repair.text, *repair.after):
+                            for step in (*repair.before, *in_path(path, repair.text), *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
                         if server_errors.not_caused_by_statement(again):
@@ -344,7 +377,7 @@ class Commands:
             return failed
         if self._builder is not None and error.sqlstate == INSUFFICIENT_PRIVILEGE:
             failed = self._failed(error, command)
-            failed.hint = NEEDS_RIGHTS
+            failed.hint = denied(error)
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

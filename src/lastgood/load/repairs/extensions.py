@@ -11,6 +11,7 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
 from lastgood.dump.statements import Command, Extension
+from lastgood.errors import Failed
 from lastgood.facts import LanguageFacts
 from lastgood.load.repairs.repair import Repair, Rules
 from lastgood.postgres import pg_cron
@@ -32,9 +33,17 @@ def text(connection: Connection, command: Command, found: Extension, rules: Rule
     """CREATE EXTENSION with the version in ``rules``, or CREATE LANGUAGE with the functions recorded there. ``found``:
     the extension that the command creates."""
     if found.as_language and found.name in rules.languages:
-        return _language(rules.languages[found.name]).as_bytes(connection)
+        language = rules.languages[found.name]
+        if language.trusted and language.handler[-1] != "plpgsql_call_handler" and rules.confined:
+            # The manifest says so: under a trusted name, any role could use a language that is not.
+            raise Failed(
+                f'cannot create the trusted language "{found.name}": its handler "{language.handler[-1]}" could give '
+                "functions the rights of the server",
+                hint="If you trust the restore point's code: --trust-code REASON",
+            )
+        return _language(language).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
-        return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
+        return command.statement.text + b"\nVERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
 

@@ -35,7 +35,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
 
 def not_valid(command: Command) -> bytes:
     """The command that adds the key without a check of existing rows."""
-    return command.statement.text + b" NOT VALID"
+    return command.statement.text + b"\nNOT VALID"
 
 
 def orphans(connection: Connection, command: Command) -> KeyOrphans | None:

@@ -9,12 +9,18 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import psycopg
 from psycopg import sql
 
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump import names
+from lastgood.dump.rulings.tree import parse
+from lastgood.dump.script import State
+from lastgood.dump.statements import NEXT, Command, Kind
+from lastgood.errors import OR_TRUST
 from lastgood.facts import LanguageFacts
 from lastgood.members import MemberSurvey
 from lastgood.models import Frozen
+from lastgood.postgres.access.servers_own import Right
 
 Statement = sql.SQL | sql.Composed
 # With --use-set-session-authorization each object is made by its owner.
@@ -22,10 +28,9 @@ OWNERS = frozenset({Kind.OWNER, Kind.SESSION_AUTHORIZATION})
 PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
 INSUFFICIENT_PRIVILEGE = "42501"
-NEEDS_RIGHTS = (
-    "It needs more rights than the role that loads restore points has. If you trust the restore point's code, load it "
-    "with your own rights: --trust-code REASON."
-)
+LEFT = b"SET search_path = ''"
+CODE_TRIED = "code in the restore point tried to run"
+DEFINITIONS_CHANGE = "A function of the restore point changes definitions while it is restored."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,9 @@ class Rules:
     version to install; others get the server's default. ``languages``: languages of which the dump has only the name.
     ``search_path``: the initial one of sessions of the live database. ``members``: the parts of extensions that the
     dump does not hold; ``lenient``: those that can't be restored are left out. ``within``: the schemas that are loaded
-    into a database in service, of which the load changes nothing else; None for a database of its own.
+    into a database in service, of which the load changes nothing else; None for a database of its own. ``confined``:
+    code of the restore point must not run with rights that are worth stealing. ``server_rights``: the rights on
+    PostgreSQL's own objects that the live database gives.
     """
 
     strict: bool = False
@@ -52,6 +59,8 @@ class Rules:
     members: MemberSurvey = field(default_factory=MemberSurvey)
     lenient: bool = False
     within: tuple[str, ...] | None = None
+    confined: bool = True
+    server_rights: frozenset[Right] = frozenset()
 
     def unwanted(self, kind: Kind) -> str:
         """The reason why commands of this kind must not run; empty if they may."""
@@ -122,8 +131,18 @@ class Record:
 
 # Options of columns such as pg_attver of 15.20. An older pg_dump writes them nevertheless, and a server without them
 # refuses them.
-_COLUMN_OPTIONS = re.compile(rb"(ALTER .*\bALTER COLUMN .* SET \()(.*)(\))\s*\Z", re.DOTALL)
-_INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:,\s*|\Z)")
+_OPTION = rb"[a-z0-9_]+=-?[\w.]+"
+_COLUMN_OPTIONS = re.compile(
+    rb"(ALTER .*\bALTER COLUMN .* SET \()(%s(?:, %s)*)(\))\s*\Z" % (_OPTION, _OPTION), re.DOTALL
+)
+_INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:, |\Z)")
+
+
+def denied(error: psycopg.Error) -> str:
+    """The hint for what the server denied to the role that loads a restore point."""
+    changing = (error.diag.message_primary or "").startswith(CODE_TRIED)
+    why = DEFINITIONS_CHANGE if changing else "The role that runs code of the restore point may not do this."
+    return f"{why} {OR_TRUST}"
 
 
 def text_to_send(command: Command) -> bytes | None:
@@ -134,14 +153,32 @@ def text_to_send(command: Command) -> bytes | None:
     found = _COLUMN_OPTIONS.match(whole)
     if found is None:
         return whole
-    left = re.sub(rb",\s*\Z", b"", _INTERNAL.sub(b"", found[2]))
+    left = re.sub(rb", \Z", b"", _INTERNAL.sub(b"", found[2]))
     return found[1] + left + found[3] if left.strip() else None
+
+
+def path_in(state: State) -> bytes | None:
+    """The statement that sets the search path of a state."""
+    return next((command.statement.text for name, command in state if name == "search_path"), None)
+
+
+def under(path: bytes | None, text: bytes) -> bytes:
+    """One message that runs ``text`` under a search path, and leaves an empty one, even if it fails."""
+    return text if path is None else NEXT.join([path, text, LEFT])
+
+
+def in_path(path: bytes | None, text: bytes | Statement) -> tuple[bytes | Statement, ...]:
+    """The same as separate messages of a transaction."""
+    return (text,) if path is None else (path, text, LEFT)
 
 
 def what(command: Command) -> str:
     """A command in a few words: ``index public.a_b_idx``, ``grant on public.t``."""
     if command.creates:
         return f"{command.creates[0].kind} {command.creates[0].identity}"
+    if command.kind is Kind.OPERATOR_FAMILY:
+        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
+        return f"{command.kind} {names.of_list(node.opfamilyname, '')} using {names.quoted(node.amname)}"
     return f"{command.kind} on {command.relations[0]}" if command.relations else str(command.kind)
 
 

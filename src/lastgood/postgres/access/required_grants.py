@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lastgood.postgres.access import row_security
+from lastgood.postgres.roles.second_login import BUILDER
 from lastgood.postgres.server import Connection, only_row
 from lastgood.text.quoting import identifier
 
 _ROLE = """
 SELECT r.rolname::text, o.rolname::text, o.rolsuper, r.rolsuper, r.rolcreatedb,
+       r.rolcreaterole OR EXISTS (SELECT FROM pg_catalog.pg_roles b
+                                  WHERE b.rolname = %s AND pg_catalog.pg_has_role(b.oid, 'MEMBER')),
        pg_catalog.pg_has_role(d.datdba, 'MEMBER'), pg_catalog.pg_has_role('pg_signal_backend', 'MEMBER'),
        pg_catalog.pg_has_role('pg_monitor', 'MEMBER'),
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -43,12 +48,23 @@ WHERE d.datname = pg_catalog.current_database() AND s.setrole NOT IN (0, me.oid)
 ORDER BY 1
 """
 
+_CODE = "-- To load the code of restore points as a role without rights:"
+
 
 def lacking(connection: Connection) -> tuple[str, ...]:
     """Return the statements; none for a superuser and for a role that has them all."""
-    name, owner, owned_by_superuser, superuser, creates, acts_as_owner, signals, monitors, cannot_read = only_row(
-        connection, _ROLE
-    )
+    (
+        name,
+        owner,
+        owned_by_superuser,
+        superuser,
+        creates,
+        confines,
+        acts_as_owner,
+        signals,
+        monitors,
+        cannot_read,
+    ) = only_row(connection, _ROLE, [BUILDER])
     if superuser:
         return ()
     role = identifier(name)
@@ -65,8 +81,26 @@ def lacking(connection: Connection) -> tuple[str, ...]:
     parameters = [identifier(each) for (each,) in connection.execute(_PARAMETERS)]
     statements += [f"GRANT SET ON PARAMETER {', '.join(parameters)} TO {role};"] if parameters else []
     version = connection.info.server_version
+    statements += [] if confines else [_CODE, *_confining(role, version)]
     if others := [each for (each,) in connection.execute(_ROLES, [version])]:
         statements.append(f"-- To repeat the settings of {', '.join(others)} in the restored database:")
-        statements.append(f"ALTER ROLE {role} CREATEROLE;")
+        statements += _creating(role, statements)
         statements += [f"GRANT {', '.join(others)} TO {role} WITH ADMIN OPTION;"] if version >= 160000 else []
     return tuple(statements)
+
+
+def _confining(role: str, version: int) -> list[str]:
+    """The statements that let ``role`` load code of restore points as another role. Before 16, one with CREATEROLE
+    could grant itself nearly every role."""
+    if version >= 160000:
+        return _creating(role, ())
+    return [
+        f"CREATE ROLE {BUILDER} LOGIN;",
+        f"GRANT {BUILDER} TO {role};",
+        f"-- Then give {BUILDER} a password, and its URL to lastgood as build_as.",
+    ]
+
+
+def _creating(role: str, before: Sequence[str]) -> list[str]:
+    statement = f"ALTER ROLE {role} CREATEROLE;"
+    return [statement] if statement not in before else []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg
@@ -19,26 +19,23 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lastgood.errors import Failed, LastgoodError, Refused
-from lastgood.postgres.errors import failed, one_line
-from lastgood.postgres.server import Connection, Target, identity, same_cluster
-from lastgood.text.quoting import identifier
+from lastgood.postgres.errors import failed
+from lastgood.postgres.mark import RunName
+from lastgood.postgres.roles import second_login
+from lastgood.postgres.server import Connection, Target
+from lastgood.text.quoting import identifier, literal
+from lastgood.text.redact import visible
+from lastgood.text.units import counted
 
 PREFIX = "lastgood_build_"
-# An operator may make this role, and allow it in pg_hba.conf where no line allows a login by password.
-GROUP = "lastgood_builders"
 HOURS = 24
 ENDED_WITHIN = 30.0  # seconds
 POLL = 0.02
-CANNOT = "cannot run code in the restore point as a role without rights"
-OR_TRUST = "Or name a role that can log in: --build-as URL. Or, if you trust the code: --trust-code REASON"
 PUBLIC_CONNECT = """
 SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
                WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT')
 FROM pg_catalog.pg_database d WHERE d.datname = %s
 """
-# The server's message when a role may log in, but not to this database (there is no SQLSTATE).
-_NOT_ADMITTED = "User does not have CONNECT privilege."
-LOOPBACK = ("127.0.0.1", "::1")
 
 
 class RoleMark(BaseModel):
@@ -49,7 +46,7 @@ class RoleMark(BaseModel):
     tool: str = "lastgood"
     v: int = 1
     role: str = "builder"
-    run: str
+    run: RunName
     live: str
     database: str
 
@@ -74,12 +71,6 @@ class LeftRole:
     mark: RoleMark
 
 
-class NoSecondLogin(Refused):
-    """The server accepts no login by password from here; ``tried`` has each address and the server's answer."""
-
-    code = "no_second_login"
-
-
 def name_of(run: str) -> str:
     """The role's name for a run."""
     return (PREFIX + run.replace("-", "_"))[:63]
@@ -100,14 +91,14 @@ def make(
     verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
     mark = RoleMark(run=run, live=live, database="" if staged else database)
     try:
-        with _allowed(maintenance), maintenance.transaction():
+        with second_login.allowed(maintenance), maintenance.transaction():
             for statement in _making(maintenance, name, verifier, mark):
                 maintenance.execute(statement)
             admit(maintenance, name, database, staged=staged)
     except psycopg.Error as error:
         raise failed(error, f'create the role "{name}", as which the restore point is loaded') from error
     try:
-        return BuildRole(name, _log_in(maintenance, operator.at(database), name, password), verifier)
+        return BuildRole(name, second_login.log_in(maintenance, operator.at(database), name, password), verifier)
     except BaseException:
         with suppress(psycopg.Error, LastgoodError):
             end(maintenance, operator, name)
@@ -156,11 +147,11 @@ def probe(maintenance: Connection, operator: Target, live: str) -> None:
     name = f"{PREFIX}probe_{secrets.token_hex(4)}"
     password = secrets.token_urlsafe(32)
     verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    with _allowed(maintenance), maintenance.transaction():
+    with second_login.allowed(maintenance), maintenance.transaction():
         for statement in _making(maintenance, name, verifier, RoleMark(run="probe", live=live, database="")):
             maintenance.execute(statement)
     try:
-        _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
+        second_login.log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
     finally:
         _gone(maintenance, name)  # a process that is ending still counts as a connection
         maintenance.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(name)))
@@ -175,11 +166,11 @@ def make_reader(
     name = name_of(run)
     password = secrets.token_urlsafe(32)
     verifier = maintenance.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
-    with _allowed(maintenance), maintenance.transaction():
+    with second_login.allowed(maintenance), maintenance.transaction():
         for statement in (*_making(maintenance, name, verifier, RoleMark(run=run, live=live, database="")), *grants):
             maintenance.execute(statement)
     try:
-        return _log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
+        return second_login.log_in(maintenance, operator.at(maintenance.info.dbname), name, password)
     except BaseException:
         with suppress(psycopg.Error, LastgoodError):
             end(maintenance, operator, name)
@@ -194,18 +185,6 @@ def _gone(maintenance: Connection, name: str) -> None:
         time.sleep(POLL)
 
 
-@contextmanager
-def _allowed(maintenance: Connection) -> Iterator[None]:
-    """Turn a missing privilege to create roles into its error."""
-    try:
-        yield
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise NoSecondLogin(
-            f'{CANNOT}: role "{maintenance.info.user}" may not create a role ({one_line(error)})',
-            hint=f"Run: ALTER ROLE {identifier(maintenance.info.user)} CREATEROLE. {OR_TRUST}",
-        ) from error
-
-
 def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -> Iterator[sql.Composed]:
     role = sql.Identifier(name)
     exists = maintenance.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [name]).fetchone() is not None
@@ -214,7 +193,8 @@ def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -
         if found is None or found.mark.run != mark.run:
             raise Refused(
                 f'cannot create the role "{name}": a role of that name exists, and it is not one of this run',
-                hint="Rename that role, then run the command again.",
+                hint=f"Run: ALTER ROLE {identifier(name)} RENAME TO {identifier(name[:59] + '_old')}. "
+                "Then run the command again.",
             )
     yield sql.SQL("{} ROLE {} LOGIN NOCREATEDB NOCREATEROLE INHERIT VALID UNTIL {} PASSWORD {}").format(
         sql.SQL("ALTER" if exists else "CREATE"), role, sql.Literal(_until(maintenance)), sql.Literal(verifier)
@@ -225,60 +205,8 @@ def _making(maintenance: Connection, name: str, verifier: str, mark: RoleMark) -
         # To give away and to drop what the role owns, and to end its sessions.
         options = " WITH INHERIT TRUE, SET TRUE" if maintenance.info.server_version >= 160000 else ""
         yield sql.SQL("GRANT {} TO CURRENT_USER" + options).format(role)
-    if maintenance.execute(_PLAIN_GROUP, [GROUP]).fetchone() is not None:
-        yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(GROUP), role)
-
-
-# The group must add nothing to the role's rights.
-_PLAIN_GROUP = """
-SELECT FROM pg_catalog.pg_roles r
-WHERE rolname = %s AND NOT (rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls)
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid)
-"""
-
-
-def _log_in(maintenance: Connection, operator: Target, name: str, password: str) -> Target:
-    """The target that the role can log in with: the operator's address, else loopback of the same server."""
-    keywords = {
-        key: value
-        for key, value in operator.keywords.items()
-        # Settings of the operator's sessions (a role, say), and a service that may name another user.
-        if key not in ("user", "password", "options", "passfile", "named")
-    }
-    theirs = {**keywords, "user": name, "password": password}
-    tried = []
-    own = identity(maintenance)
-    for place in _places(maintenance, theirs):
-        target = Target(place)
-        try:
-            with target.connect(application_name="lastgood login") as connection:
-                if not same_cluster(identity(connection), own):
-                    tried.append(f"{_shown(place)}: another server answered")
-                    continue
-                return target
-        except (psycopg.OperationalError, UnicodeError) as error:
-            if _NOT_ADMITTED in str(error):
-                return target  # the login itself succeeded
-            tried.append(f"{_shown(place)}: {one_line(error)}")
-    raise NoSecondLogin(
-        f"{CANNOT}: the server accepts no login by password from here" + "".join(f"\n  {each}" for each in tried),
-        hint=f'Run CREATE ROLE {GROUP}, add "local all +{GROUP} scram-sha-256" as the first line of pg_hba.conf, and '
-        f"reload the server. {OR_TRUST}",
-    )
-
-
-def _places(maintenance: Connection, keywords: dict[str, str]) -> Iterator[dict[str, str]]:
-    yield keywords
-    host = maintenance.info.host
-    if host.startswith(("/", "@")) or host in ("localhost", ""):
-        for address in LOOPBACK:
-            if keywords.get("host") != address:
-                kept = {key: value for key, value in keywords.items() if key not in ("hostaddr", "service")}
-                yield {**kept, "host": address, "port": str(maintenance.info.port)}
-
-
-def _shown(keywords: dict[str, str]) -> str:
-    return keywords.get("hostaddr") or keywords.get("host") or "the default address"
+    if second_login.group(maintenance) is second_login.Group.USABLE:
+        yield sql.SQL("GRANT {} TO {}").format(sql.Identifier(second_login.GROUP), role)
 
 
 def left(maintenance: Connection) -> list[LeftRole]:
@@ -315,48 +243,67 @@ def close(maintenance: Connection, name: str) -> None:
     maintenance.execute(
         sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(name)),
     )
-    deadline = time.monotonic() + ENDED_WITHIN
-    while True:
-        left_over = maintenance.execute(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-            " WHERE usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)",
-            [name],
-        ).fetchall()
-        if not left_over:
-            break
-        if time.monotonic() > deadline:
-            raise Failed(
-                f'cannot end the sessions of the role "{name}": {len(left_over)} are left after {ENDED_WITHIN:.0f} s',
-                hint="End them with pg_terminate_backend, then run: lastgood abort",
-            )
-        time.sleep(POLL)
-    prepared = maintenance.execute(
-        "SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1", [name]
-    ).fetchone()
-    if prepared is not None:
+    terminate(maintenance, name)
+    refuse_prepared(maintenance, name)
+
+
+def refuse_prepared(maintenance: Connection, name: str) -> None:
+    """Raise Failed if the role left a prepared transaction, which could be committed later."""
+    query = "SELECT gid::text, database::text FROM pg_catalog.pg_prepared_xacts WHERE owner = %s LIMIT 1"
+    if (prepared := maintenance.execute(query, [name]).fetchone()) is not None:
+        gid, database = prepared
         raise Failed(
-            f'cannot continue: code in the restore point left the prepared transaction "{prepared[0]}"',
-            hint=f"Run ROLLBACK PREPARED '{prepared[0]}' in its database, then: lastgood abort",
+            f'cannot continue: code in the restore point left the prepared transaction "{visible(gid)}"',
+            hint=f"In database {identifier(database)}, run: ROLLBACK PREPARED {literal(gid)}. "
+            "Then run: lastgood status",
         )
 
 
+_WAITING = "SELECT pid, wait_event, query FROM pg_stat_activity WHERE usename = "
+
+
+def terminate(maintenance: Connection, name: str, database: str | None = None) -> None:
+    """Terminate the sessions of a role, in every database or in one, and wait until they are gone. Raises Failed."""
+    deadline = time.monotonic() + ENDED_WITHIN
+    query = (
+        "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+        " WHERE usename = %s AND (%s::text IS NULL OR datname = %s) ORDER BY pid"
+    )
+    while found := maintenance.execute(query, [name, database, database]).fetchall():
+        if time.monotonic() > deadline:
+            raise Failed(
+                f'cannot terminate {counted(len(found), "session")} of role "{name}" within {ENDED_WITHIN:.0f} s: '
+                f"{'process' if len(found) == 1 else 'processes'} {', '.join(str(pid) for pid, _ in found)}",
+                hint=f"Find what they wait for: {_WAITING}{literal(name)}. Then run: lastgood status",
+            )
+        time.sleep(POLL)
+
+
 def close_if_left(maintenance: Connection, name: str) -> None:
-    """The same, if the role exists. Raises Failed."""
+    """Close the role if it exists. Raises Failed."""
     if maintenance.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [name]).fetchone() is not None:
         close(maintenance, name)
 
 
 def changed_password(maintenance: Connection, role: BuildRole) -> bool:
     """Whether the role's password is another than the run's: with a password that it knows, code of the restore point
-    could have opened sessions of its own. False where this role may not read it."""
+    could have opened sessions of its own. Where this role may not read it, a login shows it."""
     try:
         row = maintenance.execute(
             "SELECT rolpassword IS DISTINCT FROM %s FROM pg_catalog.pg_authid WHERE rolname = %s",
             [role.verifier, role.name],
         ).fetchone()
     except psycopg.errors.InsufficientPrivilege:
-        return False
+        return not _can_log_in(role)
     return row is None or bool(row[0])
+
+
+def _can_log_in(role: BuildRole) -> bool:
+    try:
+        role.target.connect(application_name="lastgood login").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def end(maintenance: Connection, operator: Target, name: str) -> None:

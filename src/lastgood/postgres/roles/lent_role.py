@@ -6,41 +6,37 @@ there are revoked. It must be of use for nothing else: code of restore points ru
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
-from lastgood.errors import Failed
+from lastgood.errors import OR_TRUST
 from lastgood.postgres.errors import failed, one_line
 from lastgood.postgres.mark import marked
 from lastgood.postgres.roles import build_role
-from lastgood.postgres.roles.build_role import (
-    CANNOT,
-    ENDED_WITHIN,
-    GROUP,
-    OR_TRUST,
-    POLL,
-    BuildRole,
-    NoSecondLogin,
-    databases_with,
-)
+from lastgood.postgres.roles.build_role import BuildRole, databases_with
+from lastgood.postgres.roles.second_login import GROUP, NoSecondLogin
 from lastgood.postgres.server import Connection, Target, identity, same_cluster
+from lastgood.text.quoting import identifier
+from lastgood.text.units import listed
 
-# What the role has that code must not have, in words.
-_TOO_MUCH = """
-SELECT CASE WHEN r.rolsuper THEN 'is a superuser' WHEN r.rolcreaterole THEN 'has CREATEROLE'
-            WHEN r.rolcreatedb THEN 'has CREATEDB' WHEN r.rolreplication THEN 'has REPLICATION'
-            WHEN r.rolbypassrls THEN 'has BYPASSRLS' END
-FROM pg_catalog.pg_roles r WHERE r.rolname = %(role)s
-UNION ALL
-SELECT 'is a member of "' || g.rolname || '"'
-FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member
-JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE r.rolname = %(role)s AND g.rolname <> %(group)s
-UNION ALL
-SELECT 'does not have "' || current_user || '" as a member'
-FROM pg_catalog.pg_roles r WHERE r.rolname = %(role)s AND NOT pg_catalog.pg_has_role(current_user, r.oid, 'USAGE')
+# The attributes that code must not have.
+_ATTRIBUTES: LiteralString = """
+SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_catalog.pg_roles WHERE rolname = %s
+"""
+_GROUPS: LiteralString = """
+SELECT g.rolname::text FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member
+JOIN pg_catalog.pg_roles g ON g.oid = m.roleid WHERE r.rolname = %s AND g.rolname <> %s ORDER BY 1
+"""
+_IS_MEMBER: LiteralString = """
+SELECT FROM pg_catalog.pg_roles WHERE rolname = %s AND pg_catalog.pg_has_role(current_user, oid, 'USAGE')
+"""
+
+_SET_IN = """
+SELECT d.datname::text FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+WHERE s.setrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
 """
 
 
@@ -77,25 +73,49 @@ def verify(
         with place.connect(application_name="lastgood login") as connection:
             role = connection.info.user
             if not same_cluster(identity(connection), identity(maintenance)):
-                raise NoSecondLogin(f'{CANNOT}: "{role}" of --build-as logs in to another server', hint=OR_TRUST)
-            found = [what for (what,) in maintenance.execute(_TOO_MUCH, {"role": role, "group": GROUP}) if what]
+                raise NoSecondLogin(
+                    f'role "{role}" of --build-as logs in to another server',
+                    hint=f"Correct the host in the URL of --build-as. {OR_TRUST}",
+                )
+            wrong = list(_too_much(maintenance, role))
             row = maintenance.execute("SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s", [role]).fetchone()
             ours = {each.name for each, mark in marked(maintenance) if mark.run == run}
             used = [each for each in databases_with(maintenance, row[0] if row else 0) if each not in (*ours, database)]
-            found += [f'owns objects or has privileges in "{each}"' for each in used]
-            if found:
-                raise NoSecondLogin(
-                    f'{CANNOT}: role "{role}" of --build-as {found[0]}',
-                    hint="Give a role that is used for nothing else, without attributes and memberships, and grant it "
-                    f"to your own role: GRANT {role} TO {maintenance.info.user}",
+            if used:
+                wrong.append(
+                    (
+                        f"owns objects or has privileges in {listed(map(identifier, used), len(used))}",
+                        f"Name a role without objects and privileges in {listed(map(identifier, used), len(used))}.",
+                    )
                 )
+            if wrong:
+                why = " and ".join(what for what, _ in wrong)
+                hint = " ".join((*(how for _, how in wrong), OR_TRUST))
+                raise NoSecondLogin(f'role "{role}" of --build-as {why}', hint=hint)
             # Of an earlier restore point's code.
             connection.execute("ALTER ROLE CURRENT_USER RESET ALL")
+            for (name,) in maintenance.execute(_SET_IN, [role]).fetchall():
+                statement = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} RESET ALL")
+                connection.execute(statement.format(sql.Identifier(name)))
     except (psycopg.OperationalError, UnicodeError) as error:
         raise NoSecondLogin(
-            f"{CANNOT}: the role of --build-as cannot log in: {one_line(error)}", hint=OR_TRUST
+            f"the role of --build-as cannot log in: {one_line(error)}",
+            hint=f"Check the user in the URL of --build-as and its password in ~/.pgpass. {OR_TRUST}",
         ) from error
     return BuildRole(role, place, _verifier(maintenance, role), lent=True)
+
+
+def _too_much(maintenance: Connection, role: str) -> Iterator[tuple[str, str]]:
+    """What the role has that code must not have, or lacks, in words; each with its remedy."""
+    named, user = identifier(role), maintenance.info.user
+    attributes = maintenance.execute(_ATTRIBUTES, [role]).fetchone() or ()
+    names = ("SUPERUSER", "CREATEROLE", "CREATEDB", "REPLICATION", "BYPASSRLS")
+    for name in [name for name, has in zip(names, attributes, strict=False) if has]:
+        yield f"has {name}", f"Run: ALTER ROLE {named} NO{name}."
+    for (group,) in maintenance.execute(_GROUPS, [role, GROUP]):
+        yield f'is a member of "{group}"', f"Run: REVOKE {identifier(group)} FROM {named}."
+    if maintenance.execute(_IS_MEMBER, [role]).fetchone() is None:
+        yield f'does not have "{user}" as a member', f"Run: GRANT {named} TO {identifier(user)}."
 
 
 def _place(operator: Target, theirs: Target, database: str) -> Target:
@@ -120,19 +140,5 @@ def close(maintenance: Connection, role: BuildRole) -> None:
     maintenance.execute(
         sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(sql.Identifier(database), sql.Identifier(role.name))
     )
-    deadline = time.monotonic() + ENDED_WITHIN
-    while _terminated(maintenance, role.name, database):
-        if time.monotonic() > deadline:
-            raise Failed(
-                f'cannot end the sessions of the role "{role.name}" in "{database}" within {ENDED_WITHIN:.0f} s',
-                hint="End them with pg_terminate_backend, then run: lastgood abort",
-            )
-        time.sleep(POLL)
-
-
-def _terminated(maintenance: Connection, role: str, database: str) -> Sequence[object]:
-    return maintenance.execute(
-        "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
-        " WHERE usename = %s AND datname = %s",
-        [role, database],
-    ).fetchall()
+    build_role.terminate(maintenance, role.name, database)
+    build_role.refuse_prepared(maintenance, role.name)

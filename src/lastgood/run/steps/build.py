@@ -79,6 +79,7 @@ class Build:
                     allow_orphans=request.allow_orphans,
                     members=run.prepared.members,
                     lenient=any(each.item == EXTENSIONS for each in request.overrides),
+                    confined=not request.code.trusted,
                 )
                 rules = rules_for(live, run.prepared.facts, wishes)
             builder = _builder(run, connection)

@@ -14,6 +14,7 @@ from lastgood.load.deferred import remainder
 from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.access import privileges
 from lastgood.postgres.apply import apply
+from lastgood.postgres.mark import forget_marks
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
@@ -77,6 +78,7 @@ class CarryOver:
             # The shadow has its event triggers already.
             quiet_event_triggers(shadow)
             remainder.forget(shadow, plan.run)  # of an earlier attempt, interrupted before its swap
+            forget_marks(shadow)
             carried = _carried(run, live, shadow) if plan.carry_owners or plan.carry_acls else None
             fault.point("carry_over.after_objects")
             roles, lost = _try_roles(run, live, shadow)

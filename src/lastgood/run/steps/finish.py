@@ -48,7 +48,8 @@ class Finish:
         oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
         # The work may take hours, and an undo must be possible meanwhile. It has a lock of its own.
         unlock(run.maintenance)
-        done = finish(run.target, run.plan.run, run.context, oid=oid, record=run.journal)
+        trusted = run.plan.code is not None and bool(run.plan.code.trusted)
+        done = finish(run.target, run.plan.run, run.context, oid=oid, record=run.journal, trusted=trusted)
         return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:

@@ -307,6 +307,8 @@ def _proof(
     with run.connected(plan.live, "count rows") as live, ThreadPoolExecutor(1, "lastgood-count") as pool:
         # The proof, which lasts longer, needs the processors more.
         live.execute("SET max_parallel_workers_per_gather = 0")
+        # Policies would run with the rights of this session.
+        live.execute("SET row_security = off")
         counting: list[Future[tuple[str, ...]]] = []
 
         def count() -> None:
@@ -340,7 +342,12 @@ def _options(run: Run) -> dict[str, str]:
 def _rules(run: Run) -> Rules:
     with run.connected(run.plan.live, "reads extensions") as live:
         request = run.prepared.request
-        wishes = Rules(strict=request.strict, allow_orphans=request.allow_orphans, members=run.prepared.members)
+        wishes = Rules(
+            strict=request.strict,
+            allow_orphans=request.allow_orphans,
+            members=run.prepared.members,
+            confined=not request.code.trusted,
+        )
         return rules_for(live, run.prepared.facts, wishes)
 
 

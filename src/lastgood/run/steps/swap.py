@@ -23,7 +23,7 @@ from lastgood.postgres.deployment import read_deployment
 from lastgood.postgres.exchange import ExchangeResult, NameExchange, NamesChanged, Renaming, exchange
 from lastgood.postgres.exchange import current_names as present_names
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked, read_mark
+from lastgood.postgres.mark import BROUGHT_BACK, DEPLOYMENT, marked
 from lastgood.postgres.sessions import END_HINT, blocking_sessions
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.transactions import OutcomeUnknown
@@ -178,10 +178,7 @@ class Swap:
         found = read_deployment(database.describe(run.maintenance, live).comment)
         if found is not None:
             return found.run
-        marks = [
-            mark for each in database.all_databases(run.maintenance) if (mark := read_mark(each.comment)) is not None
-        ]
-        kept = [mark for mark in marks if mark.live == live and mark.role == "kept"]
+        kept = [mark for _, mark in marked(run.maintenance) if mark.live == live and mark.role == "kept"]
         last = max(kept, key=lambda mark: mark.started, default=None)
         return last.options.get(BROUGHT_BACK, "") if last is not None else ""
 
