@@ -104,9 +104,9 @@ def test_what_code_does_in_the_scratch_database(project: Project, store: Path) -
     assert done.returncode == 5, done.stdout + done.stderr
     assert (
         "cannot use the rewritten definitions: code in the restore point created or changed 3 objects\n"
-        "         cast from public.en to uuid: created by code\n"
-        "         trigger added on auth.users: created by code\n"
-        "         policy files_of_sales on storage.objects: changed by code\n"
+        "         cast from public.en to uuid: created by code while it was restored\n"
+        "         trigger added on auth.users: created by code while it was restored\n"
+        "         policy files_of_sales on storage.objects: changed by code while it was restored\n"
     ) in done.stderr
     with project.connect(database, user=ADMIN) as connection:
         assert connection.execute(GAINED).fetchall() == []
@@ -122,7 +122,10 @@ def test_a_function_that_code_replaces(project: Project, store: Path) -> None:
     )
     database, done = back(project, store, "", replacing)
     assert done.returncode == 5, done.stdout + done.stderr
-    assert "created or changed 1 object\n         function public.tf(): changed by code\n" in done.stderr
+    assert (
+        "created or changed 1 object\n         function public.tf(): changed by code while it was restored\n"
+        in done.stderr
+    )
     with project.connect(database, user=ADMIN) as connection:
         assert connection.execute(GAINED).fetchall() == []
     project.drop(database)

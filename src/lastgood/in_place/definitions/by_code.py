@@ -60,7 +60,7 @@ def refuse(
     restore point; ``postponed``: the checks that were made NOT VALID since. The login of ``builder`` must have
     ended."""
     casts = [name for (name,) in connection.execute(_CASTS, [list(schemas)])]
-    lines = [f"{each}: created by code" for each in (*casts, *_added(connection, every, schemas))]
+    lines = [f"{each}: created by code while it was restored" for each in (*casts, *_added(connection, every, schemas))]
     if builder.definitions is not None:
         lines += builder.definitions.changed(connection)
         builder.definitions = None  # owners and grants follow, which write the catalogue's rows again
@@ -97,4 +97,4 @@ def _changed(
         kind, identity = key
         by_us = loosened and kind in _LOOSENED and key in before and key in after
         if before.get(key) != after.get(key) and not by_us and schema_of_object(kind, identity) in schemas:
-            yield f"{kind} {identity}: changed by code"
+            yield f"{kind} {identity}: changed by code while it was restored"
