@@ -277,7 +277,7 @@ def test_rows_hidden_by_row_level_security_are_an_error(server: EmbeddedServer, 
 
 def test_reading_sequences_leaves_no_locks(database: Make) -> None:
     target = database("CREATE SEQUENCE a", "CREATE SEQUENCE b")
-    with target.connect() as connection, connection.transaction():
+    with snapshot(target) as connection:
         assert len(facts_of_database(connection).sequences) == 2
         locks = connection.execute(
             "SELECT c.relname FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
