@@ -275,6 +275,17 @@ def test_rows_hidden_by_row_level_security_are_an_error(server: EmbeddedServer, 
     assert error.value.hint == "Connect as a superuser, or as the owner of all tables with the attribute BYPASSRLS."
 
 
+def test_reading_sequences_leaves_no_locks(database: Make) -> None:
+    target = database("CREATE SEQUENCE a", "CREATE SEQUENCE b")
+    with snapshot(target) as connection:
+        assert len(facts_of_database(connection).sequences) == 2
+        locks = connection.execute(
+            "SELECT c.relname FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation"
+            " WHERE l.pid = pg_catalog.pg_backend_pid() AND c.relkind = 'S'"
+        )
+        assert locks.fetchall() == []
+
+
 @ALL
 def test_sequences_and_large_objects(database: Make) -> None:
     target = database(

@@ -12,6 +12,8 @@ from psycopg import sql
 from lastgood.plan.plan import CodePolicy
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
+from tests.acceptance.test_matrix import OPTIONS
+from tests.hostile.conftest import LONG
 from tests.support.real_dumps import NAME, make_database, run
 
 ODD = """
@@ -41,6 +43,8 @@ CREATE TYPE public.c AS (x int);
 CREATE FUNCTION public.to_c(int) RETURNS public.c LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)::public.c';
 CREATE CAST (int AS public.c) WITH FUNCTION public.to_c(int);
 CREATE CAST (boolean AS date) WITH INOUT;
+CREATE TYPE public.name_only;
+CREATE OPERATOR CLASS public.empty FOR TYPE int USING btree AS STORAGE int;
 CREATE PUBLICATION every FOR ALL TABLES;
 CREATE PUBLICATION few FOR TABLE inner_one.t WHERE (a > 1);
 CREATE FUNCTION public.ef() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
@@ -66,9 +70,9 @@ def text(server: EmbeddedServer, database: str) -> list[str]:
     return sorted(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
-def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user: str = "postgres") -> None:
-    """Restore a dump of ``source`` both ways, and compare the results."""
-    run(server, "pg_dump", "-d", server.url(source), "-f", store / "good.sql")
+def compare(server: EmbeddedServer, source: str, live: str, store: Path, *options: str, user: str = "postgres") -> None:
+    """Restore a dump of ``source``, made with these options, both ways, and compare the results."""
+    run(server, "pg_dump", "-d", server.url(source), "-f", store / "good.sql", *options)
     for name, reason in ((f"{live}_apart", ""), (f"{live}_trusted", "compared")):
         restore(server.target(live, user=user), store, "good.sql", name, policy=CodePolicy(reason))
     assert text(server, f"{live}_apart") == text(server, f"{live}_trusted")
@@ -78,11 +82,18 @@ def compare(server: EmbeddedServer, source: str, live: str, store: Path, *, user
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
+@pytest.mark.parametrize("option", OPTIONS if LONG else ["plain"])
 def test_a_database_of_nearly_every_kind_of_object(
-    server: EmbeddedServer, new_database: Callable[[str], str], store: Path
+    server: EmbeddedServer, new_database: Callable[[str], str], store: Path, option: str
 ) -> None:
     make_database(server)
-    compare(server, NAME, new_database("app"), store)
+    live = new_database("app")
+    try:
+        compare(server, NAME, live, store, *OPTIONS[option])
+    finally:
+        with server.target("postgres").connect() as connection:
+            for name in (f"{live}_apart", f"{live}_trusted"):
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.mark.postgres(15, 16, 17, 18)

@@ -123,9 +123,15 @@ class Counting(Commands):
         self.sent += 1
         return super().run(connection, command, state, path)
 
-    def run_together(self, connection: Connection, commands: Sequence[Command], path: bytes | None = None) -> bool:
+    def run_together(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        path: bytes | None = None,
+        between: Sequence[bytes] = (),
+    ) -> bool:
         self.sent += 1
-        return super().run_together(connection, commands, path)
+        return super().run_together(connection, commands, path, between)
 
 
 def test_one_command_that_is_left_out_costs_few_messages(live: Target) -> None:

@@ -344,7 +344,10 @@ def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFact
             )
             for number, (schema, name) in enumerate(names[start : start + 200], start)
         ]
-        for number, last_value, is_called in connection.execute(sql.SQL(" UNION ALL ").join(selects)):
+        # The end of a savepoint releases its locks: the server's lock table is small.
+        with connection.transaction(force_rollback=True):
+            rows = connection.execute(sql.SQL(" UNION ALL ").join(selects)).fetchall()
+        for number, last_value, is_called in rows:
             schema, name = names[number]
             found.append(SequenceFacts(schema_name=schema, name=name, last_value=last_value, is_called=is_called))
     return tuple(sorted(found, key=lambda one: (one.schema_name, one.name)))

@@ -105,7 +105,7 @@ _RUN_WHEN_READ = frozenset({DOMAIN, PARTITION})
 
 
 def runs_when_read(summary: DumpSummary) -> bool:
-    """Whether to read a command of a dump may run code: commands must be sent one by one then."""
+    """Whether to read a command of a dump may run code: settings must be set again between commands then."""
     return not _RUN_WHEN_READ.isdisjoint(summary.code)
 
 
@@ -151,10 +151,10 @@ def _creates_schema(command: Command, schemas: Iterable[str]) -> bool:
 class Builder:
     """A restore by two sessions. ``connect`` opens one of the builder, ``operator`` one of the operator, both in the
     database that is built. ``within``: the schemas that are built in a database in service; empty for a database of its
-    own. ``renewed``: when the login was last renewed, of the monotonic clock. ``separately``: commands are sent one by
-    one, because reading one may run code that changes the meaning of the next. ``definitions``: those that code must
-    not change; None where it cannot. The rest is collected during the load, for ``hand_over``; ``unpopulated``: the
-    materialized views that the builder may not refresh.
+    own. ``renewed``: when the login was last renewed, of the monotonic clock. ``renews``: settings are set again
+    between commands, because reading one may run code that changes the meaning of the next. ``definitions``: those that
+    code must not change; None where it cannot. The rest is collected during the load, for ``hand_over``;
+    ``unpopulated``: the materialized views that the builder may not refresh.
     """
 
     role: BuildRole
@@ -165,7 +165,7 @@ class Builder:
     handed: list[tuple[Command, State]] = field(default_factory=list)
     last: list[tuple[Command, State]] = field(default_factory=list)
     large_objects: dict[tuple[bytes, bytes], array[int]] = field(default_factory=dict)
-    separately: bool = False
+    renews: bool = False
     definitions: Definitions | None = field(default_factory=Definitions)
     unpopulated: list[Relation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)

@@ -26,12 +26,12 @@ from lastgood.postgres.server import Connection
 _ROUTINES = frozenset({Kind.FUNCTION, Kind.PROCEDURE})
 # In indexes of these methods the server itself matches the types of operators and functions.
 _METHODS = frozenset({"btree", "hash"})
-_OPERATOR, _FUNCTION = 1, 2
+_OPERATOR, _FUNCTION, _STORAGE = 1, 2, 3
 
 
 def harmless(connection: Connection, command: Command) -> bool:
     """Whether the operator may run a command for the builder."""
-    if command.kind not in (*_ROUTINES, Kind.CAST, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY, *_WRAPPERS):
+    if command.kind not in (*_ROUTINES, Kind.CAST, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY, Kind.TYPE, *_WRAPPERS):
         return False
     try:
         found = parse(command.statement.text.decode("utf-8", "replace"))
@@ -60,6 +60,8 @@ def harmless(connection: Connection, command: Command) -> bool:
                 and not servers.family(connection, node)
                 and all(_matches(connection, node.amname, "", each) for each in node.items)
             )
+        case "DefineStmt":
+            return node.kind == "OBJECT_TYPE" and not node.definition  # a name alone
         case "CreateFdwStmt":
             return not node.func_options  # no handler that reads, no validator that runs here
     return False
@@ -311,6 +313,8 @@ def _matches(connection: Connection, method: str, own: str, item: Any) -> bool:
     """Whether an item of an operator class has the types that its functions expect."""
     if item.itemtype == _OPERATOR:
         return not item.order_family
+    if item.itemtype == _STORAGE:
+        return True  # the server refuses a type other than the class's; pg_dump writes it for an empty class
     if item.itemtype != _FUNCTION:
         return False
     arguments = [names.type_identity(each) for each in item.name.objargs or ()]
@@ -357,7 +361,8 @@ FROM pg_catalog.pg_class c, mine WHERE c.xmin = x AND c.relkind IN ('r', 'p', 'v
 UNION ALL
 SELECT pg_catalog.format('ALTER TYPE %%s OWNER TO %%I', t.oid::pg_catalog.regtype, %s::text)
 FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_class c ON c.oid = t.typrelid, mine
-WHERE t.xmin = x AND t.typelem = 0 AND t.typtype IN ('b', 'c', 'd', 'e', 'r') AND (c.oid IS NULL OR c.relkind = 'c')
+WHERE t.xmin = x AND t.typelem = 0
+  AND (t.typtype IN ('b', 'c', 'd', 'e', 'r') OR NOT t.typisdefined) AND (c.oid IS NULL OR c.relkind = 'c')
   AND pg_catalog.pg_get_userbyid(t.typowner) = current_user
 UNION ALL
 SELECT pg_catalog.format('ALTER STATISTICS %%I.%%I OWNER TO %%I', n.nspname, s.stxname, r.role)

@@ -123,7 +123,7 @@ class _Crew:
     def _open(self, builder: Builder, script: Divided) -> None:
         """Execute the operator's part that comes before all else, and admit the builder."""
         builder.note(script)
-        builder.separately = runs_when_read(self._summary)
+        builder.renews = runs_when_read(self._summary)
         with builder.operator("create extensions") as connection:
             session = LoadSession(connection, self.job.commands, self.job.loaded, beside_code=True)
             for step in script.first:

@@ -71,6 +71,8 @@ class LoadSession:
         self._begun = False
         self._configured: dict[str, str] = {}
         self._refused: set[bytes] = set()
+        self._renewal = b""
+        self._composed: dict[tuple[str, tuple[tuple[str, str], ...]], bytes] = {}
         # psycopg's own prepared statements could be replaced by code.
         connection.prepare_threshold = None if builder is not None else connection.prepare_threshold
 
@@ -89,8 +91,8 @@ class LoadSession:
     def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
         """Replace the dump's settings by ``settings``, until ``enter`` is called again."""
         if self._builder is not None:
-            self._renew(())
-            self.connection.execute(_SET, [[n for n, _ in settings], [v for _, v in settings]])
+            self._entered = ()
+            self.connection.execute(b"; ".join([self._all_own(), self._setting(settings)]))
         elif self._pinned is not settings:
             self.enter(())
             self._remember(name for name, _ in settings)
@@ -136,18 +138,11 @@ class LoadSession:
     def _renew(self, state: State) -> None:
         """Set all settings again: code may have changed any, and with it the meaning of the next commands."""
         self._entered = state
-        if not self._begun:
-            rows = self.connection.execute(_OWN).fetchall()
-            self._configured = {**dict(rows), **self._configured}
-            self._begun = True
         texts = [each.statement.text for name, each in state if name not in _IDENTITY]
-        own = sql.SQL(", ").join(
-            sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in self._configured.items()
-        )
-        whole = b"RESET ALL; SELECT " + own.as_bytes(self.connection)
+        whole = self._all_own()
+        self._renewal = NEXT.join([whole, *(text for text in texts if text not in self._refused)])
         try:
-            self.connection.execute(NEXT.join([whole, *(text for text in texts if text not in self._refused)]))
+            self.connection.execute(self._renewal)
         except psycopg.Error:
             self.connection.execute(whole)
             for name, each in state:
@@ -155,6 +150,26 @@ class LoadSession:
                 if name not in _IDENTITY and text not in self._refused and not self._accepts(each):
                     self._refused.add(text)
                     self.run(each)
+            self._renewal = NEXT.join([whole, *(text for text in texts if text not in self._refused)])
+
+    def _all_own(self) -> bytes:
+        """The statements that undo all settings but the session's own."""
+        if not self._begun:
+            rows = self.connection.execute(_OWN).fetchall()
+            self._configured = {**dict(rows), **self._configured}
+            self._begun = True
+        return b"RESET ALL; " + self._setting(tuple(self._configured.items()))
+
+    def _setting(self, settings: tuple[tuple[str, str], ...]) -> bytes:
+        """The statement that sets these settings, composed once: a load of many tables sends it for each of them."""
+        key = (self.connection.info.encoding, settings)
+        if key not in self._composed:
+            calls = sql.SQL(", ").join(
+                sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+                for name, value in settings
+            )
+            self._composed[key] = b"SELECT " + calls.as_bytes(self.connection)
+        return self._composed[key]
 
     def _accepts(self, setting: Command) -> bool:
         try:
@@ -211,9 +226,7 @@ class LoadSession:
 
     def run_together(self, commands: Sequence[Command]) -> None:
         """Run several commands: in one message, or in halves if one of them fails."""
-        if self._builder is not None and self._builder.separately:
-            pieces = [commands[n : n + 1] for n in range(len(commands))]
-        elif len(commands) > 1:
+        if len(commands) > 1:
             if self.tries(commands):
                 self._loaded.count(commands=len(commands))
                 return
@@ -231,7 +244,8 @@ class LoadSession:
 
     def tries(self, commands: Sequence[Command]) -> bool:
         """Run several commands in one message. False: one of them failed, and nothing was done."""
-        return self.commands.run_together(self.connection, commands, self._path)
+        between = (self._renewal,) if self._builder is not None and self._builder.renews else ()
+        return self.commands.run_together(self.connection, commands, self._path, between)
 
     @contextmanager
     def errors_at(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:

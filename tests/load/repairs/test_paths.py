@@ -56,6 +56,11 @@ def test_an_index_and_a_view_get_the_live_databases_search_path(stage: Stage) ->
         reason = analyze(connection, sql.Identifier("app", "word"))
         assert reason == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
         assert analyze(connection, sql.Identifier("app", "lookup")) is None
+        connection.execute("CREATE TABLE app.code (t text); INSERT INTO app.code VALUES ('x')")
+        connection.execute("CREATE STATISTICS app.number ON (t::int), t FROM app.code")
+        assert analyze(connection, sql.Identifier("app", "code")) == (
+            'invalid input syntax for type integer: "x"; ANALYZE fails there in the live database, too'
+        )
     assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {reason}")
 
 

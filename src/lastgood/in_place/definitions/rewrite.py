@@ -118,7 +118,7 @@ def rewrite(
         _sessions(made, name, rules, context) as (session, operator),
     ):
         if made.builder is not None:
-            made.builder.separately = runs_when_read(summary)
+            made.builder.renews = runs_when_read(summary)
         builder = Recreation(session, operator, schemas, context.cancelled, made.builder)
         if borrowed:
             context.emit(

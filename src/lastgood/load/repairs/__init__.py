@@ -156,9 +156,15 @@ class Commands:
         if isinstance(command.detail, Extension):
             self.carrier.early(connection, command.detail.name)
 
-    def run_together(self, connection: Connection, commands: Sequence[Command], path: bytes | None = None) -> bool:
-        """Run several commands in one message and one transaction. False: one of them failed, and nothing was done; run
-        them one by one to find and handle it. ``path``: as for ``run``."""
+    def run_together(
+        self,
+        connection: Connection,
+        commands: Sequence[Command],
+        path: bytes | None = None,
+        between: Sequence[bytes] = (),
+    ) -> bool:
+        """Run several commands in one message and one transaction, with other statements ``between`` them. False: one
+        of them failed, and nothing was done; run them one by one to find and handle it. ``path``: as for ``run``."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
         wanted = [command for command in commands if not self._unwanted(command)]
@@ -166,13 +172,18 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                self._send(connection, wanted, map(text_to_send, wanted), path)
+                self._send(connection, wanted, map(text_to_send, wanted), path, between)
         except psycopg.Error:
             return False
         return True
 
     def _send(
-        self, connection: Connection, commands: Iterable[Command], texts: Iterable[bytes | None], path: bytes | None
+        self,
+        connection: Connection,
+        commands: Iterable[Command],
+        texts: Iterable[bytes | None],
+        path: bytes | None,
+        between: Sequence[bytes] = (),
     ) -> None:
         """Execute commands in one message, and note what they create where code could change it afterwards."""
         definitions = self._builder.definitions if self._builder is not None else None
@@ -181,7 +192,7 @@ class Commands:
             for command, text in zip(commands, texts, strict=True)
             if text is not None
         ]
-        cursor = connection.execute(under(path, NEXT.join(pieces)) if pieces else b"")
+        cursor = connection.execute(under(path, NEXT.join([b"", *between, b""]).join(pieces)) if pieces else b"")
         if definitions is not None:
             definitions.note(cursor)
 
