@@ -27,13 +27,11 @@ PREFIX = "lastgood_definitions_"
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """Who executes code of a restore point of run ``run``: a role made for it, or that of ``build_as``. ``strong``: the
-    operator has rights beyond their own databases, so that this holds on the operator's server too, not only on an
-    embedded one, whose superuser has the rights of the operator's user of the operating system."""
+    """Who executes code of a restore point of run ``run``: a role made for it, or that of ``build_as``. On an embedded
+    server too, whose superuser has the rights of the operator's user of the operating system."""
 
     run: str
     build_as: Target | None = field(default=None, repr=False)
-    strong: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def scratch(
     with ExitStack() as stack:
         maintenance = None
         of_role = ExitStack()
-        if confinement is not None and confinement.strong:
+        if confinement is not None:
             maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
             maintenance.execute(ASYNCHRONOUS)
             # After an error, when the database is dropped: the role owns nothing then.

@@ -356,9 +356,8 @@ def _rewritten(run: Run, rules: Rules, removal: ExitStack) -> Rewritten:
     there = against_facts.schemas_of(dump.facts)
     schemas = {schema: names.staging(run.plan.run, schema) for schema in run.plan.schemas if schema in there}
     code = run.plan.code
-    confinement = None
-    if code is not None and not code.trusted:
-        confinement = Confinement(run.plan.run, run.prepared.request.code.build_as, strong=code.confined)
+    confined = code is not None and code.confined
+    confinement = Confinement(run.plan.run, run.prepared.request.code.build_as) if confined else None
     return rewrite.rewrite(
         run.target, dump.summary, dump.facts, dump.name, schemas, rules, run.context, confinement, removal=removal
     )
