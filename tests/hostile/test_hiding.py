@@ -66,7 +66,7 @@ GRANT SELECT ON LARGE OBJECT 2 TO PUBLIC /* x
 GRANT SELECT (rolpassword) ON TABLE pg_catalog.pg_authid TO {application};
 GRANT ALL ON FUNCTION pg_catalog.pg_read_file(text) TO PUBLIC;
 """
-MORE_RIGHTS = "It needs more rights than the role that loads restore points has."
+MORE_RIGHTS = "The role that runs code of the restore point may not do this."
 WITHDRAWN = "it reaches beyond this database, and the live database does not grant it; it was revoked"
 
 
