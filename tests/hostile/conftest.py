@@ -109,7 +109,8 @@ class Field:
         with self.maintenance() as connection:
             return connection.execute(
                 "SELECT json_agg(s.setconfig ORDER BY s.setrole, s.setconfig) FROM pg_db_role_setting s"
-                " LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE d.datname = %s OR s.setrole::regrole::text = %s",
+                " LEFT JOIN pg_database d ON d.oid = s.setdatabase"
+                " WHERE d.datname = %s OR s.setrole::regrole::text = %s",
                 [self.live, self.user],
             ).fetchone()
 
