@@ -6,11 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, LiteralString
 
-from pglast.parser import ParseError
-
 from lastgood.dump import names
 from lastgood.dump.rulings.code import INDEX, STATISTICS
-from lastgood.dump.rulings.tree import Node, parse
+from lastgood.dump.rulings.tree import Node, only
 from lastgood.dump.script import ScriptStep
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
@@ -69,19 +67,11 @@ def _steps(summary: DumpSummary) -> Iterator[ScriptStep]:
     return (item for item in summary.script.items if isinstance(item, ScriptStep))
 
 
-def _tree(command: Command) -> Node | None:
-    try:
-        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
-    except (ParseError, RecursionError, ValueError):
-        return None
-    return node
-
-
 def _definer(command: Command) -> Node | None:
     """The syntax tree of a routine with SECURITY DEFINER."""
     if command.kind not in _ROUTINES or not command.creates or b"SECURITY" not in command.statement.text.upper():
         return None
-    node = _tree(command)
+    node = only(command.statement.text)
     if node is None or not any(each.defname == "security" and each.arg.boolval for each in node.options or ()):
         return None
     return node
@@ -91,7 +81,7 @@ def _owners(commands: Iterable[Command], wanted: set[str]) -> dict[str, str]:
     """The owners that a dump gives to the wanted routines and tables."""
     owners: dict[str, str] = {}
     for command in commands:
-        if command.kind is not Kind.OWNER or not command.roles or (node := _tree(command)) is None:
+        if command.kind is not Kind.OWNER or not command.roles or (node := only(command.statement.text)) is None:
             continue
         if node.tag == "AlterTableStmt":
             identity = str(names.of_range_var(node.relation, ""))
@@ -162,7 +152,7 @@ def _triggers(live: Connection, triggers: dict[str, Command]) -> Iterator[LaterC
         return
     live_triggers: dict[str, tuple[str, ...]] = {row[0]: row[1:] for row in live.execute(_LIVE_TRIGGERS)}
     for identity, command in triggers.items():
-        node = _tree(command)
+        node = only(command.statement.text)
         if node is None:
             continue
         live_trigger = live_triggers.get(node.trigname)

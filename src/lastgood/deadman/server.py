@@ -47,8 +47,7 @@ def sweep(folders: Sequence[Path]) -> None:
             number = signal.SIGKILL
             if time.monotonic() > deadline + PATIENCE_SECONDS:
                 break
-        # The end of a process that is not our child can only be polled.
-        time.sleep(0.05)
+        time.sleep(0.05)  # the end of a process that is not our child can only be polled
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pglast.parser import ParseError, scan
 
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
-from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.rulings.tree import only, shape
 from lastgood.dump.statements import Kind, Setting
 
 # Settings that change the meaning of CREATE INDEX.
@@ -54,7 +53,7 @@ class DeferredTask:
 
     def _is_own(self, text: str) -> bool:
         """Whether a statement is the work on this object: the state of no other one is looked up."""
-        node = _only(text)
+        node = only(text)
         if node is None or node.tag not in ("IndexStmt", "AlterTableStmt"):
             return False
         if node.relation.relname != self.table.name or node.relation.schemaname not in (None, self.table.schema):
@@ -115,18 +114,9 @@ def _is_conforming(text: str) -> bool:
 
 def _follows(text: str) -> bool:
     """Whether a statement affects an index that was built, and nothing else."""
-    node = _only(text)
+    node = only(text)
     if node is None:
         return False
     if node.tag == "CommentStmt":
         return bool(node.objtype == "OBJECT_INDEX")
     return node.tag == "AlterTableStmt" and all(each.subtype in FOLLOWING for each in node.cmds)
-
-
-def _only(text: str) -> Any:
-    """The syntax tree of a text; None if it is not one statement."""
-    try:
-        nodes = parse(text)
-    except (ParseError, RecursionError):
-        return None
-    return nodes[0] if len(nodes) == 1 else None

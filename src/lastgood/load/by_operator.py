@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, LiteralString
 
 import psycopg
-from pglast.parser import ParseError
 from psycopg import sql
 
 from lastgood.dump import names
 from lastgood.dump.rulings.code import PROGRAM, WITHOUT_PASSWORD
-from lastgood.dump.rulings.tree import Node, parse, within
+from lastgood.dump.rulings.tables import STORED
+from lastgood.dump.rulings.tree import Node, only, within
 from lastgood.dump.script import Item, ScriptStep, State
 from lastgood.dump.statements import Command, Extension, Kind, Setting, Verdict
 from lastgood.facts import LanguageFacts
@@ -33,13 +33,9 @@ def harmless(connection: Connection, command: Command) -> bool:
     """Whether the operator may run a command for the builder."""
     if command.kind not in (*_ROUTINES, Kind.CAST, Kind.OPERATOR_CLASS, Kind.OPERATOR_FAMILY, Kind.TYPE, *_WRAPPERS):
         return False
-    try:
-        found = parse(command.statement.text.decode("utf-8", "replace"))
-    except (ParseError, RecursionError):
+    node = only(command.statement.text)
+    if node is None:
         return False
-    if len(found) != 1:
-        return False
-    node = found[0]
     match node.tag:
         case "CreateFunctionStmt":
             return not _reads_expressions(node) and _is_plain(node)
@@ -107,9 +103,8 @@ def _is_beyond(connection: Connection, command: Command, languages: Mapping[str,
             return False
     elif command.kind not in (Kind.AGGREGATE, Kind.TYPE, Kind.CAST):
         return False
-    try:
-        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
-    except (ParseError, RecursionError, ValueError):
+    node = only(command.statement.text)
+    if node is None:
         return False
     match node.tag:
         case "CreateFunctionStmt":
@@ -154,9 +149,8 @@ def reads_no_code(connection: Connection, command: Command, schemas: Collection[
     which each constant has its type: pg_dump's output from a server of this version."""
     if command.kind not in _READ_ONLY:
         return False
-    try:
-        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
-    except (ParseError, RecursionError, ValueError):
+    node = only(command.statement.text)
+    if node is None:
         return False
     if node.tag != _READ_ONLY[command.kind] or (node.tag == "CreateFunctionStmt" and not _is_plain(node)):
         return False
@@ -219,27 +213,6 @@ WHERE n.nspname = %s AND t.typname = %s AND t.typtype = 'e'
 
 # Handed over if the builder may not run them: on objects of extensions, say. Code can pretend such a refusal.
 _HANDED_IF_DENIED = frozenset({Kind.POLICY, Kind.PUBLICATION, Kind.TABLE_PROPERTY, Kind.TRIGGER})
-# Changes of a table that read no row, and evaluate none of its expressions.
-_ONLY_STORED = frozenset(
-    {
-        "AT_ClusterOn",
-        "AT_DisableRule",
-        "AT_DisableTrig",
-        "AT_DropNotNull",
-        "AT_EnableAlwaysRule",
-        "AT_EnableAlwaysTrig",
-        "AT_EnableReplicaRule",
-        "AT_EnableReplicaTrig",
-        "AT_EnableRule",
-        "AT_EnableTrig",
-        "AT_ReplicaIdentity",
-        "AT_SetCompression",
-        "AT_SetOptions",
-        "AT_SetRelOptions",
-        "AT_SetStatistics",
-        "AT_SetStorage",
-    }
-)
 
 
 def evaluates_nothing(command: Command, state: State) -> bool:
@@ -250,11 +223,10 @@ def evaluates_nothing(command: Command, state: State) -> bool:
         return True
     if command.kind not in _HANDED_IF_DENIED or _has_path(state):
         return False
-    try:
-        (node,) = parse(command.statement.text.decode("utf-8", "replace"))
-    except (ParseError, RecursionError, ValueError):
+    node = only(command.statement.text)
+    if node is None:
         return False
-    if node.tag == "AlterTableStmt" and not all(each.subtype in _ONLY_STORED for each in node.cmds):
+    if node.tag == "AlterTableStmt" and not all(each.subtype in STORED for each in node.cmds):
         return False
     return not _names_its_own(node)
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, LiteralString
 
-from pglast.parser import ParseError
-
 from lastgood.config.signing import Signing
 from lastgood.dump.lexer.tokens import Statement
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.foreign import harmless
 from lastgood.dump.rulings.ruling import GLOBAL
-from lastgood.dump.rulings.tree import Node, parse, within
+from lastgood.dump.rulings.tree import only, within
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.members import MOST_SHOWN, Deviation, MemberSurvey
 from lastgood.postgres.roles.table_code import not_to_query
@@ -78,16 +76,8 @@ def is_strict(trusted: str) -> bool:
     return not trusted and (Signing.key_file is None or bool(Signing.trusted))
 
 
-def _node(command: str) -> Node | None:
-    try:
-        nodes = parse(command)
-    except (ParseError, RecursionError):
-        return None
-    return nodes[0] if len(nodes) == 1 else None
-
-
 def _is_inert(command: str) -> bool:
-    node = _node(command)
+    node = only(command)
     if node is None:
         return False
     if node.tag == "AlterFunctionStmt":
@@ -120,7 +110,7 @@ def _changes_no_rights(action: Any) -> bool:
 
 
 def _removes(command: str) -> bool:
-    node = _node(command)
+    node = only(command)
     if node is None:
         return False
     if node.tag == "AlterExtensionContentsStmt":
@@ -134,7 +124,7 @@ def _removes(command: str) -> bool:
 
 def executes_others(connection: Connection, command: str) -> bool:
     """Whether the server would execute functions for a command that neither it nor an extension has."""
-    node = _node(command)
+    node = only(command)
     if node is None:
         return True
     if node.tag not in _EXECUTES:

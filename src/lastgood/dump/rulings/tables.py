@@ -173,10 +173,9 @@ _DROPS = frozenset(
         "AT_DropInherit",
     }
 )
-_PROPERTIES = frozenset(
+# They read no row, and evaluate no expression of the table.
+STORED = frozenset(
     {
-        "AT_AddOf",
-        "AT_AlterColumnGenericOptions",
         "AT_ClusterOn",
         "AT_DisableRule",
         "AT_DisableTrig",
@@ -187,18 +186,22 @@ _PROPERTIES = frozenset(
         "AT_EnableReplicaTrig",
         "AT_EnableRule",
         "AT_EnableTrig",
-        "AT_GenericOptions",
         "AT_ReplicaIdentity",
-        "AT_SetAccessMethod",
         "AT_SetCompression",
-        "AT_SetNotNull",
         "AT_SetOptions",
         "AT_SetRelOptions",
         "AT_SetStatistics",
         "AT_SetStorage",
-        "AT_ValidateConstraint",
     }
 )
+_PROPERTIES = STORED | {
+    "AT_AddOf",
+    "AT_AlterColumnGenericOptions",
+    "AT_GenericOptions",
+    "AT_SetAccessMethod",
+    "AT_SetNotNull",
+    "AT_ValidateConstraint",
+}
 
 
 # Changes that pg_dump never writes: other programs change a table that they created before.

@@ -65,6 +65,15 @@ def parse(text: str) -> tuple[Node, ...]:
     return tuple(_node(raw["stmt"]) for raw in parsed["stmts"])
 
 
+def only(text: str | bytes) -> Node | None:
+    """The single statement in ``text``; None if it is not exactly one that the parser accepts."""
+    try:
+        nodes = parse(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+    except (ParseError, RecursionError):
+        return None
+    return nodes[0] if len(nodes) == 1 else None
+
+
 def _node(value: Any) -> Any:
     if isinstance(value, dict):
         if len(value) == 1:

@@ -48,14 +48,13 @@ JOIN pg_catalog.pg_proc p ON p.oid = a.amproc JOIN pg_catalog.pg_language l ON l
 WHERE n.nspname = %s AND c.opcname = %s AND l.lanname NOT IN ('internal', 'c')
 """
 
-
-# A cast, domain or composite type in an expression names no function.
 # Before 17, a superuser's session cannot turn these off.
 _FIRING = """
 SELECT evtname::text, evtenabled::text FROM pg_catalog.pg_event_trigger WHERE evtenabled IN ('A', 'R')
   AND pg_catalog.current_setting('server_version_num')::int4 < 170000
   AND pg_catalog.current_setting('is_superuser') = 'on'
 """
+# A cast, domain or composite type in an expression names no function.
 _CASTS = """
 SELECT FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc
 JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE c.oid >= 16384 AND l.lanname NOT IN ('internal', 'c') LIMIT 1
