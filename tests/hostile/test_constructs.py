@@ -297,6 +297,6 @@ def test_what_a_run_would_have_left(field: Field, store: Path) -> None:
     assert_no_success(field, done)
     assert done.returncode == 7, done.stderr
     key = "ALTER TABLE c99.t VALIDATE CONSTRAINT fk"
-    assert f'functions would run with the rights of "postgres"; to do it all the same, run: {key}' in done.stderr
+    assert f'functions would run with the rights of "postgres"; to do it, run: {key}' in done.stderr
     with field.at_rest(field.live) as connection:
         assert marks.marked(connection) == []

@@ -414,7 +414,7 @@ def test_what_runs_code_as_the_operator_is_left_to_others(scene: Scene) -> None:
         remainder.write(connection, RUN, [*indexes, KEY])
     with pytest.raises(Stopped) as raised:
         scene.finish()
-    why = 'functions would run with the rights of "postgres"{}; to do it all the same, run: {}'
+    why = 'functions would run with the rights of "postgres"{}; to do it, run: {}'
     failures = [
         f"cannot build index public.i{number}: " + why.format(", the owner of public.t", statements[number])
         for number in (0, 1)

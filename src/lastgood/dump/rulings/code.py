@@ -18,7 +18,7 @@ FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated
 INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
 TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
 MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
-# Whoever uses it logs in as the server's user of the operating system does, where that needs no password.
+# A role that uses it logs in as the server's user of the operating system, where that needs no password.
 WITHOUT_PASSWORD = "user mapping without a password"
 OPERATOR, OPERATOR_SUPPORT, HANDLER = "operator", "operator class", "handler"
 EXPRESSION = "expression"

@@ -72,7 +72,7 @@ def why_not(connection: Connection, task: DeferredTask) -> str:
     if connection.execute(_FIRING).fetchone() is not None:
         return (
             f'event triggers enabled as ALWAYS or REPLICA would run with the rights of "{connection.info.user}"; to do '
-            f"it all the same, run: {task.statements[0]}"
+            f"it, run: {task.statements[0]}"
         )
     if task.kind is Kind.FOREIGN_KEY:
         tables = (task.table.schema, task.table.name)
@@ -109,7 +109,7 @@ def analyzes_code(connection: Connection, table: Relation) -> bool:
 
 
 def _left(whose: str, task: DeferredTask) -> str:
-    return f"functions would run with the rights of {whose}; to do it all the same, run: {task.statements[0]}"
+    return f"functions would run with the rights of {whose}; to do it, run: {task.statements[0]}"
 
 
 def _calls_functions(connection: Connection, node: Any, settings: Sequence[str]) -> bool:
