@@ -194,7 +194,7 @@ class CodeRun(Frozen):
         if self.confined:
             return "only as a role without rights"
         rights = f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
-        return f"{rights} (trusted: {self.trusted})"
+        return f"{rights} (trusted: {self.trusted})" if self.trusted else rights
 
     @property
     def summary(self) -> str:
